@@ -1,0 +1,72 @@
+"""Execute the notebooks. `make sync` writes what they give; the tests compare it with what is committed."""
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted(p for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+FIGURES = 'nbs/figures'
+
+
+def execute(source: Path, target: Path) -> None:
+    """Execute a notebook in this process and write the clean result; raise the error of the first cell that fails."""
+    from execnb.nbio import read_nb, write_nb
+    from execnb.shell import CaptureShell
+    from nbdev.clean import clean_nb
+
+    def not_evaluated(cell):
+        cell.outputs = []
+        return re.search(r'^#\| *(eval: *false|slow)\b', cell.source, re.M)
+
+    notebook, shell = read_nb(source), CaptureShell(source)
+    os.chdir(source.parent)
+    shell.run_all(notebook, exc_stop=True, preproc=lambda cell: cell.cell_type != 'code' or not_evaluated(cell))
+    clean_nb(notebook, allowed_cell_metadata_keys=['tags'])
+    write_nb(notebook, target)
+
+
+def execute_apart(source: Path, target: Path) -> None:
+    """Execute a notebook in a fresh process, where progress bars are off and nothing is left over from another."""
+    environment = os.environ | {'TQDM_DISABLE': '1', 'COLUMNS': '120', 'TERM': 'dumb'}
+    run = subprocess.run([sys.executable, __file__, source, target], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, f'{source} fails:\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}'
+
+
+def readme(index: Path) -> dict[str, bytes]:
+    """The README and its figures, by path, from an executed index notebook."""
+    parts, files = [], {}
+    for cell in json.loads(index.read_text())['cells']:
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'markdown':
+            parts.append(re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda link: f']({os.path.normpath("nbs/" + link[1])})', source))
+            continue
+        if not re.search(r'^#\| *(echo: *false|hide)', source, re.M): parts.append(f'```python\n{source}\n```')
+        alt = re.search(r'#\| fig-alt: (.+)', source)
+        for output in cell['outputs']:
+            data = output.get('data', {'text/plain': output.get('text', '')})
+            if png := data.get('image/png'):
+                path = f'{FIGURES}/index-{len(files) + 1}.png'
+                files[path] = base64.b64decode(png)
+                parts.append(f'![{alt[1]}]({path})')
+            else: parts.append('```\n' + ''.join(data['text/plain']).rstrip('\n') + '\n```')
+    return {'README.md': ('\n\n'.join(parts) + '\n').encode(), **files}
+
+
+def sync() -> None:
+    """Export the modules, execute every notebook in place, and write the README."""
+    subprocess.run([Path(sys.executable).with_name('nbdev_export')], cwd=ROOT, check=True)
+    for notebook in NOTEBOOKS:
+        print(notebook.relative_to(ROOT), flush=True)
+        execute_apart(notebook, notebook)
+    for path, content in readme(ROOT / 'nbs/index.ipynb').items():
+        (ROOT / path).parent.mkdir(exist_ok=True)
+        (ROOT / path).write_bytes(content)
+
+
+if __name__ == '__main__':
+    if len(sys.argv) == 3: execute(Path(sys.argv[1]), Path(sys.argv[2]))
+    else: sync()
