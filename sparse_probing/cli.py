@@ -36,7 +36,7 @@ def show(
     for row in rows: table.add_row(*('' if cell is None else str(cell) for cell in row))
     Console().print(table)
 
-# %% ../nbs/lib/cli.ipynb #efc4515e
+# %% ../nbs/lib/cli.ipynb #45c2632e
 @app.command()
 def tour(
     model:Annotated[str, typer.Option(help='smollm2, a hub id such as gpt2, or a local folder')] = 'smollm2',
@@ -49,8 +49,8 @@ def tour(
     "Run the first lesson; write its figures, tables and tour.json."
     from sparse_probing.report import run_lesson
     result = run_lesson('00-tour', out, model=model, text=text, layer=layer, position=position, n=n)
-    show(f'{result["nonzero"]} of {result["X_shape"][1]} neurons tell the classes apart, {result["accuracy"]:.0%} right on {result["test"]} unseen windows',
-         ['step', 'seconds'], [[step, f'{seconds:.2f}'] for step, seconds in result['seconds'].items()])
+    show('Seconds', ['step', 'seconds'], [[step, f'{seconds:.2f}'] for step, seconds in result['seconds'].items()])
+    print(f'{result["nonzero"]} of {result["X_shape"][1]} neurons tell the classes apart: {result["accuracy"]:.1%} right on {result["test"]} unseen windows')
     print(f'{out}: {len(list(out.glob("*.png")))} figures, tables in README.md, numbers in tour.json')
 
 # %% ../nbs/lib/cli.ipynb #47161c0a

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['lesson_path', 'steps', 'run_lesson', 'write_step']
 
-# %% ../nbs/lib/report.ipynb #c4bdffe9
+# %% ../nbs/lib/report.ipynb #15710bcf
 import json
+import os
 import re
 import shutil
 from base64 import b64decode
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import nbformat
 import papermill
+from traitlets.config import Config
 
 import sparse_probing
 
@@ -47,7 +49,7 @@ def steps(
             elif output.name == 'stdout': found[-1]['texts'].append(output.text)
     return found
 
-# %% ../nbs/lib/report.ipynb #05525665
+# %% ../nbs/lib/report.ipynb #415c46d9
 def run_lesson(
     name:str, # such as '00-tour'
     folder:Path, # replaced by the report
@@ -60,7 +62,8 @@ def run_lesson(
     with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as made:
         made = Path(made) / 'report'
         made.mkdir()
-        try: notebook = papermill.execute_notebook(lesson_path(name), made / f'{name}.ipynb', parameters, kernel_name='python3', log_output=False)
+        kernel = Config({'KernelManager': {'transport': 'ipc' if os.name == 'posix' else 'tcp'}}) # ipc keeps the kernel off the network
+        try: notebook = papermill.execute_notebook(lesson_path(name), made / f'{name}.ipynb', parameters, kernel_name='python3', config=kernel)
         except papermill.PapermillExecutionError as e: raise RuntimeError(f'the lesson {name} stopped: {e.ename}: {e.evalue}') from e
         shown = steps(notebook)
         result = json.loads(next(s['texts'][0] for s in shown if s['title'] == record))
