@@ -6,12 +6,11 @@
 __all__ = ['SITES', 'blocks', 'linear_shape', 'projections', 'neuron_input', 'Enough', 'hooks', 'batches', 'Activations',
            'check_request', 'record', 'forward']
 
-# %% ../nbs/lessons/04-activations.ipynb #d8f697c0
+# %% ../nbs/lessons/04-activations.ipynb #92ba528b
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from inspect import signature
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ def projections(
     return [m for name, m in blocks(model)[layer].named_modules()
             if bool(re.search('attn|attention', name.lower())) == attention and (linear_shape(m) or (0, 0))[1] == width]
 
-# %% ../nbs/lessons/04-activations.ipynb #01caf0e0
+# %% ../nbs/lessons/04-activations.ipynb #a0cc32f8
 def neuron_input(
     model:nn.Module, # a transformers model
     layer:int, # 0 is the first
@@ -60,9 +59,10 @@ def neuron_input(
     names = ' '.join(f'{name} {type(m).__name__}' for name, m in blocks(model)[layer].named_modules()).lower()
     if re.search('expert|router|moe', names):
         raise ValueError(f'{type(model).__name__} is a mixture of experts: its neurons differ from token to token and are not supported')
-    if found := projections(model, layer, attention=False): return found[-1]
-    raise ValueError(f'{type(model).__name__} is of a family that is not known: layer {layer} has no linear map outside its '
-                     'attention that ends in the residual stream')
+    found = projections(model, layer, attention=False)
+    if found and projections(model, layer, attention=True): return found[-1]
+    raise ValueError(f'{type(model).__name__} is of a family that is not known: layer {layer} was expected to have an attention and '
+                     'an MLP that each end in a linear map into the residual stream')
 
 # %% ../nbs/lessons/04-activations.ipynb #8528140d
 SITES = { # name -> (model, layer) -> (module, whether to read its input)
@@ -149,7 +149,7 @@ def check_request(lm:LM, examples:Examples, layers:Sequence[int], positions:Sequ
     if examples.ids.max() >= lm.model.get_input_embeddings().num_embeddings or examples.ids.min() < 0:
         raise ValueError(f'the examples hold tokens that {lm.name} does not have: they were made with another tokenizer')
 
-# %% ../nbs/lessons/04-activations.ipynb #10b7399f
+# %% ../nbs/lessons/04-activations.ipynb #31fea614
 def record(
     lm:LM, # a model
     examples:Examples, # n examples
@@ -161,7 +161,9 @@ def record(
     "Read activations at some layers and positions of each example, and leave the model as it was."
     layers = tuple(range(lm.layers) if layers is None else layers)
     check_request(lm, examples, layers, positions, site)
-    width = lm.neurons if site == 'neurons' else lm.width
+    widths = {linear_shape(neuron_input(lm.model, layer))[0] if site == 'neurons' else lm.width for layer in layers}
+    if len(widths) > 1: raise ValueError(f'the layers have different numbers of neurons, {sorted(widths)}: record them one by one')
+    width = widths.pop()
     X = np.empty((len(examples), len(layers), len(positions), width), np.float32)
     with tqdm(total=len(examples), desc='record', unit=' examples', delay=1) as progress:
         for rows in batches(examples.length, batch_tokens):
@@ -180,6 +182,4 @@ def forward(lm:LM, examples:Examples)->None:
     longest = examples.length.max()
     ids = torch.as_tensor(examples.ids[:, :longest].astype(np.int64), device=lm.device)
     real = torch.arange(longest, device=lm.device) < torch.as_tensor(examples.length, device=lm.device)[:, None]
-    body = lm.model.base_model
-    options = {'use_cache': False} if 'use_cache' in signature(body.forward).parameters else {}
-    body(input_ids=ids, attention_mask=None if real.all() else real.long(), **options)
+    lm.model.base_model(input_ids=ids, attention_mask=None if real.all() else real.long())

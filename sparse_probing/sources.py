@@ -122,7 +122,7 @@ def convert_smollm2(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
-# %% ../nbs/lessons/01-sources.ipynb #08bd2128
+# %% ../nbs/lessons/01-sources.ipynb #6ca78998
 @dataclass
 class LM:
     "A language model in eval mode with its tokenizer, and what a reader asks first."
@@ -144,7 +144,7 @@ class LM:
     def neurons(self)->int:
         "MLP neurons in a layer; four times the width where the configuration leaves it unsaid."
         config = self.model.config.get_text_config()
-        names = 'intermediate_size', 'ffn_dim', 'ffn_hidden_size', 'n_inner'
+        names = 'intermediate_size', 'ffn_dim', 'ffn_hidden_size', 'hidden_dim', 'n_inner'
         return next((n for n in (getattr(config, name, None) for name in names) if n), 4 * self.width)
 
     @property

@@ -1,0 +1,171 @@
+"""`record` against a plain full forward with an ordinary hook, for every family and for the embedded model."""
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from sparse_probing import neuron_input, record
+from sparse_probing.activations import hooks
+from sparse_probing.examples import Examples
+from sparse_probing.sources import LM
+
+SMALL = dict(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=72, pad_token_id=0)
+LLAMA = SMALL | dict(num_key_value_heads=2, head_dim=8)
+# family -> (configuration, where its MLP's output projection is, written down by hand)
+FAMILIES = {
+    'GPT-2': (tf.GPT2Config(vocab_size=120, n_embd=32, n_layer=4, n_head=4), 'transformer.h.{}.mlp.c_proj'),
+    'GPT-2, odd width': (tf.GPT2Config(vocab_size=120, n_embd=32, n_layer=4, n_head=4, n_inner=32), 'transformer.h.{}.mlp.c_proj'),
+    'GPT-NeoX': (tf.GPTNeoXConfig(**SMALL), 'gpt_neox.layers.{}.mlp.dense_4h_to_h'),
+    'GPT-J': (tf.GPTJConfig(vocab_size=120, n_embd=32, n_layer=4, n_head=4, rotary_dim=4), 'transformer.h.{}.mlp.fc_out'),
+    'Llama': (tf.LlamaConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'Mistral': (tf.MistralConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'Qwen2': (tf.Qwen2Config(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'Qwen3': (tf.Qwen3Config(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'Gemma': (tf.GemmaConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'Gemma 2': (tf.Gemma2Config(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'Gemma 3': (tf.Gemma3TextConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
+    'OPT': (tf.OPTConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, ffn_dim=72, word_embed_proj_dim=32),
+            'model.decoder.layers.{}.fc2'),
+    'BLOOM': (tf.BloomConfig(vocab_size=120, hidden_size=32, n_layer=4, n_head=4), 'transformer.h.{}.mlp.dense_4h_to_h'),
+    'Falcon': (tf.FalconConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4), 'transformer.h.{}.mlp.dense_4h_to_h'),
+    'Phi': (tf.PhiConfig(**SMALL), 'model.layers.{}.mlp.fc2'),
+    'Phi-3': (tf.Phi3Config(**SMALL), 'model.layers.{}.mlp.down_proj'),
+    'BERT': (tf.BertConfig(**SMALL), 'bert.encoder.layer.{}.output.dense'),
+    'RoBERTa': (tf.RobertaConfig(**SMALL), 'roberta.encoder.layer.{}.output.dense'),
+    'DistilBERT': (tf.DistilBertConfig(vocab_size=120, dim=32, n_layers=4, n_heads=4, hidden_dim=72), 'distilbert.transformer.layer.{}.ffn.lin2'),
+}
+ENCODERS = 'BERT', 'RoBERTa', 'DistilBERT'
+
+
+def tiny(config, encoder=False):
+    torch.manual_seed(0)
+    model = (tf.AutoModelForMaskedLM if encoder else tf.AutoModelForCausalLM).from_config(config)
+    for weight in model.parameters(): torch.nn.init.normal_(weight, std=.3) # large enough that every layer matters
+    return LM(model.float().eval(), None, type(model).__name__)
+
+
+def sequences(lengths, seed=0):
+    rng, n = np.random.default_rng(seed), len(lengths)
+    ids = rng.integers(5, 120, (n, max(lengths))).astype(np.int32)
+    lengths = np.array(lengths)
+    return Examples(ids, lengths, rng.integers(2, lengths), np.arange(n) % 2, np.arange(n), ('a', 'b'))
+
+
+def plain(lm, path, ids, whole_input=True):
+    """What enters (or leaves) the module at a path in a plain full forward, (rows, tokens, width)."""
+    seen = {}
+    handle = lm.model.get_submodule(path).register_forward_hook(lambda module, inputs, output: seen.update(x=inputs[0] if whole_input else output))
+    with torch.inference_mode(): lm.model(torch.as_tensor(ids.astype(np.int64), device=lm.device))
+    handle.remove()
+    x = seen['x'][0] if isinstance(seen['x'], tuple) else seen['x']
+    return x.reshape(*ids.shape, -1).cpu().numpy()
+
+
+def hooked(model): return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_neurons_of_a_family_bit_for_bit(family):
+    config, path = FAMILIES[family]
+    lm, examples = tiny(config, family in ENCODERS), sequences([9] * 6)
+    rows = np.arange(6)
+    found = record(lm, examples, positions=(-2, 0))
+    assert found.X.shape == (6, 4, 2, lm.neurons) and hooked(lm.model) == 0
+    for layer in (0, 2, 3):
+        assert neuron_input(lm.model, layer) is lm.model.get_submodule(path.format(layer))
+        expected = plain(lm, path.format(layer), examples.ids)
+        assert np.abs(expected).max() > .01
+        assert (found.at(layer, -2) == expected[rows, examples.at - 2]).all() and (found.at(layer, 0) == expected[rows, examples.at]).all()
+        assert np.allclose(record(lm, examples, [layer], batch_tokens=20).at(layer), found.at(layer, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_padding_changes_nothing(family):
+    config, path = FAMILIES[family]
+    lm, examples = tiny(config, family in ENCODERS), sequences([5, 12, 7, 12, 3])
+    found = record(lm, examples, [1, 3])
+    for row in range(len(examples)):
+        alone = plain(lm, path.format(3), examples.ids[[row], :examples.length[row]])
+        assert np.allclose(found.at(3)[row], alone[0, examples.at[row]], atol=1e-5), f'row {row}'
+
+
+@pytest.mark.parametrize('site, path, part', [('mlp', 'transformer.h.{}.mlp.c_proj', False), ('attention', 'transformer.h.{}.attn.c_proj', False),
+                                              ('residual', 'transformer.h.{}', False)])
+def test_other_sites(site, path, part):
+    lm, examples = tiny(FAMILIES['GPT-2'][0]), sequences([9] * 4)
+    for layer in (0, 3):
+        expected = plain(lm, path.format(layer), examples.ids, part)[np.arange(4), examples.at]
+        assert (record(lm, examples, [layer], site=site).at(layer) == expected).all()
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_every_site_of_every_family_has_the_width_of_the_residual_stream(family):
+    lm, examples = tiny(FAMILIES[family][0], family in ENCODERS), sequences([5] * 2)
+    for site in ('mlp', 'attention', 'residual'):
+        X = record(lm, examples, [0, 3], site=site).X
+        assert X.shape == (2, 2, 1, lm.width) and np.isfinite(X).all() and (X[0] != X[1]).any()
+
+
+MOE = dict(num_experts=4, num_local_experts=4, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=24)
+UNKNOWN = {
+    'Mixtral': (tf.AutoModelForCausalLM, tf.MixtralConfig(**LLAMA, num_local_experts=4), 'mixture of experts'),
+    'Qwen2-MoE': (tf.AutoModelForCausalLM, tf.Qwen2MoeConfig(**LLAMA, **MOE), 'mixture of experts'),
+    'OLMoE': (tf.AutoModelForCausalLM, tf.OlmoeConfig(**{k: v for k, v in LLAMA.items() if k != 'head_dim'}, num_experts=4), 'mixture of experts'),
+    'Mamba': (tf.AutoModelForCausalLM, tf.MambaConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4), 'not known'),
+    'T5': (tf.AutoModelForSeq2SeqLM, tf.T5Config(vocab_size=120, d_model=32, num_layers=4, num_heads=4, d_kv=8, d_ff=72), 'not known'),
+    'ALBERT': (tf.AutoModelForMaskedLM, tf.AlbertConfig(**SMALL, embedding_size=16), 'not known'),
+}
+
+
+@pytest.mark.parametrize('family', UNKNOWN)
+def test_a_family_that_is_not_known_is_refused(family):
+    kind, config, reason = UNKNOWN[family]
+    lm = LM(kind.from_config(config).eval(), None, family)
+    with pytest.raises(ValueError, match=reason): record(lm, sequences([5] * 2), [0])
+    assert hooked(lm.model) == 0
+
+
+@pytest.mark.parametrize('layer', [0, 15, 29])
+def test_embedded_model(lm, examples, layer):
+    some = examples[80:120]
+    expected = plain(lm, f'model.layers.{layer}.mlp.down_proj', some.ids)[:, 14]
+    assert (record(lm, some, [layer]).at(layer) == expected).all()
+    assert np.allclose(record(lm, some, [layer], batch_tokens=60).at(layer), expected, atol=1e-5)
+
+
+def test_nothing_runs_after_the_last_layer(lm, examples):
+    ran = []
+    watch = [lm.model.lm_head, lm.model.model.norm, lm.model.model.layers[4], lm.model.model.layers[3].mlp.down_proj, lm.model.model.layers[3].mlp.up_proj]
+    handles = [m.register_forward_hook(lambda module, inputs, output: ran.append(module)) for m in watch]
+    record(lm, examples[:4], [1, 3])
+    for handle in handles: handle.remove()
+    assert ran == [watch[-1]]
+
+
+def test_hooks_are_gone_when_the_forward_fails():
+    lm = tiny(FAMILIES['Llama'][0])
+    with pytest.raises(IndexError), hooks(lm.model, [0, 3], 'neurons', lambda layer, x: None): lm.model(torch.full((1, 3), 120))
+    assert hooked(lm.model) == 0
+
+
+def test_bf16_is_recorded_as_float32():
+    lm = tiny(FAMILIES['Llama'][0])
+    full = record(lm, sequences([6] * 3), [2]).X
+    lm.model.to(torch.bfloat16)
+    half = record(lm, sequences([6] * 3), [2]).X
+    assert half.dtype == np.float32 and 0 < np.abs(half - full).max() < .1 * np.abs(full).max()
+
+
+@pytest.mark.parametrize('request_, message', [
+    (dict(layers=[4]), r'layers \[4\] are out of range: .* has layers 0 to 3'), (dict(layers=[-1]), 'out of range'), (dict(layers=[]), 'nothing to record'),
+    (dict(positions=[9]), 'positions .* are out of range'), (dict(positions=[-9]), 'out of range'), (dict(site='heads'), "unknown site 'heads': choose one of neurons"),
+])
+def test_a_request_that_cannot_be_met(request_, message):
+    lm = tiny(FAMILIES['GPT-2'][0])
+    with pytest.raises(ValueError, match=message): record(lm, sequences([6] * 3), **{'layers': [0], **request_})
+    with pytest.raises(ValueError, match='was not recorded'): record(lm, sequences([6] * 3), [0]).at(1)
+
+
+def test_examples_of_another_tokenizer():
+    examples = sequences([6] * 3)
+    examples.ids[0, 0] = 5000
+    with pytest.raises(ValueError, match='another tokenizer'): record(tiny(FAMILIES['GPT-2'][0]), examples, [0])
