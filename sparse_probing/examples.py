@@ -50,7 +50,7 @@ class Examples:
                 left, target, right = (tokenizer.decode(part).replace('\n', '⏎') for part in (ids[:at], ids[at:at + 1], ids[at + 1:]))
                 print(f'{left[-width:]:>{width}}[{target}]{right}')
 
-# %% ../nbs/lessons/03-examples.ipynb #790ab6e8
+# %% ../nbs/lessons/03-examples.ipynb #6146fcd4
 def draw(
     tokens:Tokens,
     tokenizer,
@@ -67,7 +67,7 @@ def draw(
     document = tokens.document_of(hits)
     inside = hits[(hits - before >= tokens.starts[document]) & (hits + after < tokens.ends[document])]
     windows = tokens.ids[inside[:, None] + np.arange(-before, after + 1)]
-    different = inside[np.unique(windows, axis=0, return_index=True)[1]]
+    different = np.array(list({window.tobytes(): place for window, place in zip(windows, inside)}.values()), np.int64)
     if len(different) < n:
         raise ValueError(f'class {name!r} ({text!r}): {n} windows asked for, {len(different)} found. The token occurs {len(hits)} '
                          f'times{" as a whole word" * whole_word}, {len(inside)} of them at least {before} tokens after the start and '

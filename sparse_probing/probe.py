@@ -34,7 +34,7 @@ def split(
                          'draw examples from more documents')
     return train, kept
 
-# %% ../nbs/lessons/05-probe.ipynb #b4cf33c7
+# %% ../nbs/lessons/05-probe.ipynb #85b1b735
 class MeanDifference(ClassifierMixin, BaseEstimator):
     "The difference of the class means as coefficients, the midpoint as threshold."
     def fit(self,
@@ -61,7 +61,8 @@ class MeanDifference(ClassifierMixin, BaseEstimator):
         X:np.ndarray, # activations (n, d)
     )->np.ndarray: # classes (n,)
         "The class of the nearer mean."
-        return self.classes_[(self.decision_function(X) > 0).astype(int)]
+        second = self.decision_function(X) > 0
+        return self.classes_[second.astype(int)]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -84,7 +84,7 @@ def cache_name(
     "The folder name of a converted asset, which changes with the carrier and with the recipe."
     return f"{asset}-{CARRIERS[asset].partition('==')[2]}-r{RECIPE}"
 
-# %% ../nbs/lessons/01-sources.ipynb #aad87657
+# %% ../nbs/lessons/01-sources.ipynb #e1cd0868
 def build_once(
     name:str, # name of the folder inside the cache
     build:Callable[[Path], None], # fills an empty folder
@@ -92,8 +92,8 @@ def build_once(
     "Build a folder of the cache once: whole or not at all, even when two processes start together."
     folder = cache_folder() / name
     partial = folder.with_name(f'{name}.partial')
-    if folder.exists(): return folder
     try:
+        if folder.exists(): return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f'{folder}.lock'):
             if folder.exists(): return folder
@@ -272,7 +272,7 @@ def convert_news(
     rows = [dict(text=story.strip(), id=f'news/{k}', dump='lee', language='en', file_path=file.name) for k, story in enumerate(stories)]
     pq.write_table(pa.Table.from_pylist(rows, FINEWEB), folder / 'news.parquet')
 
-# %% ../nbs/lessons/01-sources.ipynb #89f6f5b5
+# %% ../nbs/lessons/01-sources.ipynb #630faa19
 def check_row(
     reader:BaseDiskReader, # the reader that met the row
     row:dict, # its fields
@@ -280,6 +280,7 @@ def check_row(
     number:int, # its place in the file
 )->dict: # the fields of a datatrove Document; raises ValueError where there is no text
     "Turn one row into the fields of a document, or say what is wrong with it."
+    if not isinstance(row, dict): raise ValueError(f"{path}, document {number}: it is {row!r:.40}, not an object with a field 'text'")
     text = row.pop('text', None)
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{path}, document {number}: it is empty. A document needs text under 'text'; beside it the row "
@@ -327,17 +328,18 @@ def find_files(
         warnings.warn(f'{len(aside)} files of {source!r} are not text and are not read: {", ".join(aside[:3])}')
     return fs, readable
 
-# %% ../nbs/lessons/01-sources.ipynb #fba7d626
+# %% ../nbs/lessons/01-sources.ipynb #636b4459
 @contextmanager
 def naming(
     source:str, # what is being read
 )->Iterator[None]:
     "Turn the errors of file formats and of the network into one that names the source and says what to do."
     try: yield
-    except (pa.ArrowException, EOFError, UnicodeDecodeError, orjson.JSONDecodeError) as e:
-        raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
     except (httpx.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as e:
         raise ConnectionError(f"cannot reach {source}: {e}. Without a network use an embedded text, read_documents('wiki')") from e
+    except (FileNotFoundError, PermissionError): raise
+    except (OSError, pa.ArrowException, UnicodeDecodeError, orjson.JSONDecodeError) as e:
+        raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
 
 def read_file(
     fs, # an fsspec file system

@@ -1,0 +1,76 @@
+"""The command line as a user meets it: real processes, exit codes, and what is left in folders."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from notebooks import ROOT
+
+COMMAND = Path(sys.executable).with_name('sparse-probing')
+KEYS = ['model', 'text', 'layer', 'position', 'n_per_class', 'documents', 'tokens', 'occurrences', 'X_shape', 'train', 'test', 'C', 'accuracy',
+        'nonzero', 'density', 'path', 'seconds']
+
+
+def call(*arguments, **environment):
+    return subprocess.run([COMMAND, *map(str, arguments)], env=os.environ | {'COLUMNS': '200'} | environment, capture_output=True, text=True)
+
+
+def test_tour(tmp_path):
+    (tmp_path / 'tour').mkdir()
+    (tmp_path / 'tour/old.txt').touch()
+    run = call('tour', '--out', tmp_path / 'tour')
+    assert run.returncode == 0, run.stderr
+    result = json.loads((tmp_path / 'tour/tour.json').read_text())
+    assert list(result) == KEYS and len(result['path']) == 17 and result['train'] + result['test'] == 200
+    assert set(result['occurrences']) == {' the', ' an'} and result['accuracy'] > .9 and 0 < result['nonzero'] < 100
+    assert all(set(point) == {'C', 'nonzero', 'density'} for point in result['path'])
+    pictures = list((tmp_path / 'tour').glob('*.png'))
+    report = (tmp_path / 'tour/README.md').read_text()
+    assert len(pictures) == 4 and all(p.stat().st_size > 5000 and f']({p.name})' in report for p in pictures)
+    assert 'precision' in report and '![]' not in report
+    assert os.listdir(tmp_path) == ['tour'] and not (tmp_path / 'tour/old.txt').exists()
+
+
+def test_a_tour_that_fails_leaves_the_last_report(tmp_path):
+    (tmp_path / 'tour').mkdir()
+    (tmp_path / 'tour/old.txt').touch()
+    run = call('tour', '--layer', 30, '--out', tmp_path / 'tour')
+    assert run.returncode == 1 and 'layers [30] are out of range' in run.stderr and 'Traceback' not in run.stderr.split('sparse-probing:')[-1]
+    assert os.listdir(tmp_path) == ['tour'] and os.listdir(tmp_path / 'tour') == ['old.txt']
+
+
+def test_doctor_finds_everything_here():
+    run = call('doctor')
+    assert run.returncode == 0, run.stdout
+    for word in ('torch', 'smollm2', 'wiki', 'news', 'cache folder', 'cores', 'memory', 'GPU'): assert word in run.stdout
+
+
+def test_doctor_finds_what_is_missing(tmp_path):
+    blind = ('import importlib.metadata as m; real = m.distribution\n'
+             'def distribution(name):\n if name in ("{0}",): raise m.PackageNotFoundError(name)\n return real(name)\n'
+             'm.distribution = distribution\nimport sys; sys.argv = ["sparse-probing", "doctor"]\nfrom sparse_probing.cli import main; main()')
+    for package, mend in (('papermill', "pip install 'papermill>="), ('gensim', 'sparse-probing fetch')):
+        environment = os.environ | {'COLUMNS': '200', 'SPARSE_PROBING_CACHE': str(tmp_path / 'cache')}
+        run = subprocess.run([sys.executable, '-c', blind.format(package)], env=environment, capture_output=True, text=True)
+        assert run.returncode == 1 and mend in run.stdout and 'missing: ' in run.stdout, run.stdout + run.stderr
+    (tmp_path / 'file').touch()
+    run = call('doctor', SPARSE_PROBING_CACHE=str(tmp_path / 'file'))
+    assert run.returncode == 1 and 'missing: cache folder' in run.stdout and 'export SPARSE_PROBING_CACHE' in run.stdout
+
+
+def test_fetch_where_everything_is_there():
+    run = call('fetch')
+    assert run.returncode == 0 and 'LM(smollm2: 30 layers x 1536 neurons' in run.stdout and 'news: 300 documents' in run.stdout
+
+
+def test_wrong_words():
+    run = call('bench', 'nothing')
+    assert run.returncode == 1 and 'choose one of tour' in run.stderr
+    assert call('tour', '--layer', 'three').returncode == 2 and call('nonsense').returncode == 2
+    assert call('--help').returncode == 0
+    assert call('tour', '--text', 'no-such-*.parquet', '--out', '/nonexistent/place').returncode == 1
+
+
+def test_continuous_integration_calls_the_tests():
+    assert os.access(ROOT / '.ci/run', os.X_OK) and 'make test' in (ROOT / '.ci/run').read_text()
