@@ -16,7 +16,7 @@ test: $(READY) ## everything that is tested, notebooks included
 	$(BIN)/python -m pytest
 
 lab: $(READY) ## open JupyterLab on the lessons
-	$(BIN)/jupyter lab nbs/lessons
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/lessons
 
 sync: $(READY) ## export the modules, execute the notebooks, write the README
 	$(BIN)/python tests/notebooks.py

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SITES', 'blocks', 'linear_shape', 'projections', 'neuron_input', 'Enough', 'hooks', 'batches', 'Activations',
-           'check_request', 'record', 'forward']
+           'check_request', 'forward', 'record']
 
 # %% ../nbs/lessons/04-activations.ipynb #92ba528b
 import re
@@ -149,17 +149,27 @@ def check_request(lm:LM, examples:Examples, layers:Sequence[int], positions:Sequ
     if examples.ids.max() >= lm.model.get_input_embeddings().num_embeddings or examples.ids.min() < 0:
         raise ValueError(f'the examples hold tokens that {lm.name} does not have: they were made with another tokenizer')
 
-# %% ../nbs/lessons/04-activations.ipynb #31fea614
+# %% ../nbs/lessons/04-activations.ipynb #cdca9518
+@torch.inference_mode()
+def forward(lm:LM, examples:Examples)->None:
+    "One forward pass over padded examples, without the unembedding."
+    longest = examples.length.max()
+    ids = torch.as_tensor(examples.ids[:, :longest].astype(np.int64), device=lm.device)
+    real = torch.arange(longest, device=lm.device) < torch.as_tensor(examples.length, device=lm.device)[:, None]
+    lm.model.base_model(input_ids=ids, attention_mask=None if real.all() else real.long())
+
+# %% ../nbs/lessons/04-activations.ipynb #42cd1bef
 def record(
     lm:LM, # a model
     examples:Examples, # n examples
-    layers:Sequence[int]=None, # layer numbers, 0 is the first; all of them where not given
-    positions:Sequence[int]=(0,), # places counted from the marked token
+    layers:int|Sequence[int]=None, # layer numbers, 0 is the first; all of them where not given
+    positions:int|Sequence[int]=(0,), # places counted from the marked token
     site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
     batch_tokens:int=2048, # tokens in a batch, padding included
 )->Activations: # raises ValueError for a layer, position, site or model family that is not there
     "Read activations at some layers and positions of each example, and leave the model as it was."
-    layers = tuple(range(lm.layers) if layers is None else layers)
+    layers = tuple(np.atleast_1d(range(lm.layers) if layers is None else layers).tolist())
+    positions = tuple(np.atleast_1d(positions).tolist())
     check_request(lm, examples, layers, positions, site)
     widths = {linear_shape(neuron_input(lm.model, layer))[0] if site == 'neurons' else lm.width for layer in layers}
     if len(widths) > 1: raise ValueError(f'the layers have different numbers of neurons, {sorted(widths)}: record them one by one')
@@ -174,12 +184,4 @@ def record(
                 X[rows, layers.index(layer)] = value.float().cpu().numpy()
             with hooks(lm.model, layers, site, keep): forward(lm, some)
             progress.update(len(rows))
-    return Activations(X, examples, layers, tuple(positions), site)
-
-@torch.inference_mode()
-def forward(lm:LM, examples:Examples)->None:
-    "One forward pass over padded examples, without the unembedding."
-    longest = examples.length.max()
-    ids = torch.as_tensor(examples.ids[:, :longest].astype(np.int64), device=lm.device)
-    real = torch.arange(longest, device=lm.device) < torch.as_tensor(examples.length, device=lm.device)[:, None]
-    lm.model.base_model(input_ids=ids, attention_mask=None if real.all() else real.long())
+    return Activations(X, examples, layers, positions, site)

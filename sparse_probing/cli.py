@@ -25,15 +25,14 @@ from rich.table import Table
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help='Sparse probing: which few neurons carry a feature?')
 
-# %% ../nbs/lib/cli.ipynb #87bda0f8
+# %% ../nbs/lib/cli.ipynb #b922b8ab
 def show(
     title:str,
     columns:list[str],
     rows:list[list], # one list a row; None is shown as nothing
-    caption:str=None,
 )->None:
     "Print a table on the terminal."
-    table = Table(*columns, title=title, caption=caption, title_justify='left', caption_justify='left')
+    table = Table(*columns, title=title, title_justify='left')
     for row in rows: table.add_row(*('' if cell is None else str(cell) for cell in row))
     Console().print(table)
 
@@ -54,7 +53,7 @@ def tour(
     print(f'{result["nonzero"]} of {result["X_shape"][1]} neurons tell the classes apart: {result["accuracy"]:.1%} right on {result["test"]} unseen windows')
     print(f'{out}: {len(list(out.glob("*.png")))} figures, tables in README.md, numbers in tour.json')
 
-# %% ../nbs/lib/cli.ipynb #47161c0a
+# %% ../nbs/lib/cli.ipynb #9b0590dd
 def check_packages()->list[list]: # rows: what, state, detail, mend
     "The packages this one requires, and whether they are there in a version that will do."
     rows = []
@@ -66,6 +65,7 @@ def check_packages()->list[list]: # rows: what, state, detail, mend
         rows.append([requirement.name, 'ok' if right else 'MISSING', version, None if right else f"pip install '{requirement}'"])
     return rows
 
+# %% ../nbs/lib/cli.ipynb #e32f6343
 def check_assets()->list[list]: # rows: what, state, detail, mend
     "The embedded model and texts, and the cache folder they are converted into."
     from sparse_probing.sources import CARRIERS, cache_folder, cache_name, carrier_file
@@ -81,6 +81,7 @@ def check_assets()->list[list]: # rows: what, state, detail, mend
                  None if writable else 'export SPARSE_PROBING_CACHE=/a/folder/you/can/write'])
     return rows
 
+# %% ../nbs/lib/cli.ipynb #799b93a3
 def check_machine()->list[list]: # rows: what, state, detail, mend
     "Cores, memory and GPU: good to know, never missing."
     import psutil
@@ -114,7 +115,7 @@ def fetch():
     print(load_lm())
     for text in ('wiki', 'news'): print(f'{text}: {sum(1 for _ in read_documents(text))} documents')
 
-# %% ../nbs/lib/cli.ipynb #7246ae9f
+# %% ../nbs/lib/cli.ipynb #63055b11
 BENCHES = {'tour': 'bench_tour'} # name -> function of `sparse_probing.bench`
 
 @app.command()
@@ -127,7 +128,8 @@ def bench(
     from sparse_probing import bench as benches
     table = getattr(benches, BENCHES[what])(repeats=repeats)
     rows = [[step, *(f'{value:.3g}' if value < 1000 else f'{value:.0f}' for value in row)] for step, row in zip(table.index, table.values)]
-    show(f'bench {what}', ['step', *table.columns], rows, table.attrs['note'])
+    show(f'bench {what}', ['step', *table.columns], rows)
+    print(table.attrs['note'])
 
 # %% ../nbs/lib/cli.ipynb #0b398e04
 def main()->None:

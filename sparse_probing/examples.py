@@ -13,7 +13,7 @@ import numpy as np
 
 from .tokens import Tokens, find, token_id
 
-# %% ../nbs/lessons/03-examples.ipynb #32c1feaa
+# %% ../nbs/lessons/03-examples.ipynb #1af4f397
 @dataclass
 class Examples:
     "Token sequences with one marked token each, a label, and the document they came from."
@@ -23,6 +23,7 @@ class Examples:
     y:np.ndarray # class number of each row (n,)
     group:np.ndarray # number of the document of each row (n,)
     classes:tuple # names of the classes
+    tokenizer:object=None # turns ids back into text, for `show`
 
     def __len__(self)->int: return len(self.ids)
 
@@ -37,7 +38,6 @@ class Examples:
         return f'Examples({counts}; {self.ids.shape[1]} tokens at most, from {len(set(self.group))} documents)'
 
     def show(self,
-        tokenizer, # the tokenizer that made the ids
         each:int=4, # rows of each class, evenly spread
         width:int=56, # characters to the left of the marked token
     )->None:
@@ -47,7 +47,7 @@ class Examples:
             rows = np.flatnonzero(self.y == k)
             for row in rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)]:
                 ids, at = self.ids[row, :self.length[row]], self.at[row]
-                left, target, right = (tokenizer.decode(part).replace('\n', '⏎') for part in (ids[:at], ids[at:at + 1], ids[at + 1:]))
+                left, target, right = (self.tokenizer.decode(part).replace('\n', '⏎') for part in (ids[:at], ids[at:at + 1], ids[at + 1:]))
                 print(f'{left[-width:]:>{width}}[{target}]{right}')
 
 # %% ../nbs/lessons/03-examples.ipynb #6146fcd4
@@ -74,7 +74,7 @@ def draw(
                          f'{after} before the end of a document, {len(different)} of those different. Read more documents, or ask for fewer')
     return np.sort(rng.choice(np.sort(different), n, replace=False))
 
-# %% ../nbs/lessons/03-examples.ipynb #38666c83
+# %% ../nbs/lessons/03-examples.ipynb #361638c9
 def contrast(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -93,4 +93,4 @@ def contrast(
     at = np.concatenate([draw(tokens, tokenizer, name, text, n, before, after, whole_word, rng) for name, text in targets.items()])
     length = before + 1 + after
     return Examples(tokens.ids[at[:, None] + np.arange(-before, after + 1)], np.full(len(at), length), np.full(len(at), before),
-                    np.repeat(np.arange(len(targets)), n), tokens.document_of(at), tuple(targets))
+                    np.repeat(np.arange(len(targets)), n), tokens.document_of(at), tuple(targets), tokenizer)

@@ -34,7 +34,7 @@ def split(
                          'draw examples from more documents')
     return train, kept
 
-# %% ../nbs/lessons/05-probe.ipynb #85b1b735
+# %% ../nbs/lessons/05-probe.ipynb #c77fe2fe
 class MeanDifference(ClassifierMixin, BaseEstimator):
     "The difference of the class means as coefficients, the midpoint as threshold."
     def fit(self,
@@ -45,7 +45,8 @@ class MeanDifference(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
-        if len(self.classes_) != 2: raise ValueError(f'two classes are needed, got {len(self.classes_)} class(es): {self.classes_[:5]}')
+        if len(self.classes_) != 2:
+            raise ValueError(f'Only binary classification is supported. Two classes are needed, got {len(self.classes_)} class(es): {self.classes_[:5]}')
         low, high = (X[y == c].mean(0, dtype=np.float64) for c in self.classes_)
         self.coef_, self.intercept_ = (high - low)[None], np.array([(low @ low - high @ high) / 2])
         return self

@@ -49,7 +49,7 @@ def steps(
             elif output.name == 'stdout': found[-1]['texts'].append(output.text)
     return found
 
-# %% ../nbs/lib/report.ipynb #415c46d9
+# %% ../nbs/lib/report.ipynb #d1d2794a
 def run_lesson(
     name:str, # such as '00-tour'
     folder:Path, # replaced by the report
@@ -74,6 +74,7 @@ def run_lesson(
         made.rename(folder)
     return result
 
+# %% ../nbs/lib/report.ipynb #a7663fdf
 def write_step(
     step:dict, # one of `steps`
     folder:Path, # where its pictures go

@@ -155,7 +155,7 @@ class LM:
     def __repr__(self)->str:
         return f'LM({self.name}: {self.layers} layers x {self.neurons} neurons, {self.model.dtype} on {self.device})'
 
-# %% ../nbs/lessons/01-sources.ipynb #9fc3535f
+# %% ../nbs/lessons/01-sources.ipynb #2348c95a
 def hub_answers(
     name:str, # a hub id
     revision:str=None,
@@ -164,6 +164,7 @@ def hub_answers(
     try: return bool(HfApi().model_info(name, revision=revision, timeout=5))
     except (httpx.TransportError, OfflineModeIsEnabled): return False
 
+# %% ../nbs/lessons/01-sources.ipynb #1ae90198
 def load_lm(
     name:str='smollm2', # 'smollm2' (embedded), a hub id, or a local folder
     device:str=None, # 'cpu', 'cuda', ...; a GPU where there is one
@@ -204,7 +205,7 @@ def wiki_pages(
                 yield tuple(page.findtext('{*}' + field) or '' for field in fields)
             page.clear()
 
-# %% ../nbs/lessons/01-sources.ipynb #459f80f1
+# %% ../nbs/lessons/01-sources.ipynb #33dd2ce3
 GAP = '\ufffc'
 PLAIN_TAGS = 'b', 'i', 'u', 'em', 'strong', 'small', 'big', 'span', 'abbr', 'cite'
 MARKS = 'sfn', 'rp', 'efn', 'refn', 'anchor', 'clear', '#tag:ref'
@@ -227,11 +228,12 @@ def shown(
         case Template() if str(node.name).strip().lower() in ('lang', 'nowrap', 'transl'): return shown_all(node.params[-1].value)
     return GAP
 
+# %% ../nbs/lessons/01-sources.ipynb #af9ac590
 def shown_all(code)->str:
     "What a reader would see of a piece of parsed wikitext."
     return ''.join(map(shown, code.nodes))
 
-# %% ../nbs/lessons/01-sources.ipynb #15ddee4a
+# %% ../nbs/lessons/01-sources.ipynb #6c176dd3
 BACK_MATTER = re.compile(r'(references?|external links|see also|further reading|(foot)?notes|bibliography|sources|'
                          r'citations|works cited|publications)\b', re.I)
 SENTENCES = re.compile(r'["“(]*[A-Z0-9][^\ufffc{}\[\]|<>]{40,}[.!?]["”\')]*')
@@ -241,6 +243,7 @@ def tidy(line:str)->str:
     "A line without the brackets that hold a gap, and without surplus spaces."
     return ' '.join(re.sub(rf'\s*\([^()]*{GAP}[^()]*\)', '', line).split())
 
+# %% ../nbs/lessons/01-sources.ipynb #061df4dc
 def prose(
     wikitext:str, # the markup of one article
 )->str: # its paragraphs, one blank line between them
@@ -304,7 +307,7 @@ class TextReader(BaseDiskReader):
                 for number, row in enumerate(self.rows(file, filepath)):
                     yield self.get_document_from_dict(row, filepath, number)
 
-# %% ../nbs/lessons/01-sources.ipynb #fad06bd4
+# %% ../nbs/lessons/01-sources.ipynb #495e7889
 NAMED = {'fineweb': 'hf://datasets/HuggingFaceFW/fineweb/data'}
 READERS = {'.parquet': ParquetReader, '.jsonl': TextReader, '.txt': TextReader}
 
@@ -314,6 +317,7 @@ def reader_class(
     "The reader for a file, by its ending."
     return READERS.get(Path(path.removesuffix('.gz').removesuffix('.zst')).suffix)
 
+# %% ../nbs/lessons/01-sources.ipynb #d4b928c0
 def find_files(
     source:str, # file, folder or glob, local or an fsspec address
 )->tuple: # (file system, paths); raises FileNotFoundError where nothing matches
@@ -328,7 +332,7 @@ def find_files(
         warnings.warn(f'{len(aside)} files of {source!r} are not text and are not read: {", ".join(aside[:3])}')
     return fs, readable
 
-# %% ../nbs/lessons/01-sources.ipynb #636b4459
+# %% ../nbs/lessons/01-sources.ipynb #45fe1764
 @contextmanager
 def naming(
     source:str, # what is being read
@@ -341,6 +345,7 @@ def naming(
     except (OSError, pa.ArrowException, UnicodeDecodeError, orjson.JSONDecodeError) as e:
         raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
 
+# %% ../nbs/lessons/01-sources.ipynb #a9edeb89
 def read_file(
     fs, # an fsspec file system
     path:str, # one file on it

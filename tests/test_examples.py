@@ -86,8 +86,8 @@ def test_wordpiece_and_sentencepiece_words():
         with pytest.raises(ValueError, match='is not one token'): token_id(tokenizer, 'zebra')
 
 
-def test_show(lm, examples, capsys):
-    examples.show(lm.tokenizer, each=3)
+def test_show(examples, capsys):
+    examples.show(each=3)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == 'the:' and lines[4] == 'an:' and len(lines) == 8
     assert {line.index('[ ') for line in lines[1:4] + lines[5:]} == {56}

@@ -93,7 +93,7 @@ def test_baselines_on_a_plain_case():
     fitted = {name: guess.fit(X, y) for name, guess in baselines().items()}
     assert fitted['majority'].score(X, y) == .6 and fitted['mean difference'].score(X, y) == 1
     assert list(fitted['mean difference'].coef_[0]) == [pytest.approx(14 / 3 - .5), 0]
-    with pytest.raises(ValueError, match='two classes are needed'): MeanDifference().fit(X, y * 0)
+    with pytest.raises(ValueError, match='Two classes are needed, got 1 class'): MeanDifference().fit(X, y * 0)
 
 
 def test_density():
