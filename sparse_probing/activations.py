@@ -21,12 +21,12 @@ from transformers.pytorch_utils import Conv1D
 from .examples import Examples
 from .sources import LM
 
-# %% ../nbs/lessons/04-activations.ipynb #092e41d6
+# %% ../nbs/lessons/04-activations.ipynb #a3a18ec2
 def blocks(
     model:nn.Module, # a transformers model
 )->nn.ModuleList: # one block a layer; raises ValueError for a model without exactly one such stack
     "The stack of transformer layers, found by its length."
-    count = model.config.get_text_config().num_hidden_layers
+    count = getattr(model.config.get_text_config(), 'num_hidden_layers', None)
     stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count and len(list(m[0].children())) > 1]
     if len(stacks) == 1: return stacks[0]
     raise ValueError(f'{type(model).__name__} is of a family that is not known: a single stack of {count} layers was expected, '
@@ -72,7 +72,7 @@ SITES = { # name -> (model, layer) -> (module, whether to read its input)
     'residual': lambda model, layer: (blocks(model)[layer], False),
 }
 
-# %% ../nbs/lessons/04-activations.ipynb #2a9fea52
+# %% ../nbs/lessons/04-activations.ipynb #0c3b92a5
 class Enough(Exception):
     "Raised inside a forward pass to end it."
 
@@ -84,12 +84,13 @@ def hooks(
     keep:Callable[[int, torch.Tensor], None], # called with each layer and its activations (rows, tokens, width)
 )->Iterator[None]:
     "Inside, a forward pass hands the activations of the layers to `keep` and ends after the last; afterwards no hook is left."
-    handles = []
+    handles, ran = [], set()
     def attach(layer):
         module, before = SITES[site](model, layer)
         def hook(module, inputs, output=None):
             value = inputs if before else output
             keep(layer, value[0] if isinstance(value, tuple) else value)
+            ran.add(layer)
             if layer == max(layers): raise Enough
         handles.append(module.register_forward_pre_hook(hook) if before else module.register_forward_hook(hook))
     try:
@@ -98,6 +99,7 @@ def hooks(
     except Enough: pass
     finally:
         for handle in handles: handle.remove()
+    if missed := set(layers) - ran: raise RuntimeError(f'the forward pass of {type(model).__name__} never came to layers {sorted(missed)}')
 
 # %% ../nbs/lessons/04-activations.ipynb #7063a308
 def batches(
@@ -135,11 +137,12 @@ class Activations:
         n, layers, positions, d = self.X.shape
         return f'Activations({n} examples x {layers} layers x {positions} positions x {d} {self.site})'
 
-# %% ../nbs/lessons/04-activations.ipynb #7061f55c
+# %% ../nbs/lessons/04-activations.ipynb #aba257ae
 def check_request(lm:LM, examples:Examples, layers:Sequence[int], positions:Sequence[int], site:str)->None:
     "Raise ValueError, naming what is wrong, for a request that cannot be recorded."
     if site not in SITES: raise ValueError(f'unknown site {site!r}: choose one of {", ".join(SITES)}')
     if not len(layers) or not len(positions) or not len(examples): raise ValueError('nothing to record: layers, positions or examples are empty')
+    if len(set(layers)) < len(layers) or len(set(positions)) < len(positions): raise ValueError(f'a layer or position is asked for twice: {layers}, {positions}')
     if wrong := [layer for layer in layers if not 0 <= layer < lm.layers]:
         raise ValueError(f'layers {wrong} are out of range: {lm.name} has layers 0 to {lm.layers - 1}')
     places = examples.at[:, None] + np.asarray(positions)

@@ -13,7 +13,7 @@ import numpy as np
 
 from .tokens import Tokens, find, token_id
 
-# %% ../nbs/lessons/03-examples.ipynb #1af4f397
+# %% ../nbs/lessons/03-examples.ipynb #2f86e477
 @dataclass
 class Examples:
     "Token sequences with one marked token each, a label, and the document they came from."
@@ -42,6 +42,7 @@ class Examples:
         width:int=56, # characters to the left of the marked token
     )->None:
         "Print contexts, one a line, aligned at the marked token."
+        if self.tokenizer is None: raise ValueError('these examples do not know their tokenizer: set `examples.tokenizer` first')
         for k, name in enumerate(self.classes):
             print(f'{name}:')
             rows = np.flatnonzero(self.y == k)

@@ -317,13 +317,13 @@ def reader_class(
     "The reader for a file, by its ending."
     return READERS.get(Path(path.removesuffix('.gz').removesuffix('.zst')).suffix)
 
-# %% ../nbs/lessons/01-sources.ipynb #d4b928c0
+# %% ../nbs/lessons/01-sources.ipynb #89fe1fef
 def find_files(
     source:str, # file, folder or glob, local or an fsspec address
 )->tuple: # (file system, paths); raises FileNotFoundError where nothing matches
     "The readable files of a source, sorted by path."
-    fs, path = url_to_fs(str(source), expand=False)
-    paths = sorted(fs.glob(path) if has_magic(path) else fs.find(path))
+    fs, path = url_to_fs(str(source))
+    paths = sorted(fs.glob(path) if has_magic(path) and not fs.exists(path) else fs.find(path))
     readable = [p for p in paths if reader_class(p)]
     if not readable:
         raise FileNotFoundError(f'{source!r} matches {len(paths)} files, none of them .parquet, .jsonl or .txt (.gz and .zst '

@@ -48,20 +48,20 @@ class Tokens:
 
     def __repr__(self)->str: return f'Tokens({len(self):,} tokens in {len(self.starts):,} documents)'
 
-# %% ../nbs/lessons/02-tokens.ipynb #e86ef2be
+# %% ../nbs/lessons/02-tokens.ipynb #6d375e13
 def tokenize(
     documents:Iterable[Document], # such as `read_documents()` yields
     tokenizer, # a transformers tokenizer
     batch:int=64, # documents handed to the tokenizer at once
 )->Tokens: # raises ValueError where a document is empty, or where there is none
     "Turn documents into one vector of tokens, without special tokens."
-    documents, pieces, progress = iter(documents), [], tqdm(desc='tokenize', unit=' documents', delay=1)
-    while group := list(islice(documents, batch)):
-        if empty := next((d for d in group if not d.text), None): raise ValueError(f'document {empty.id!r} is empty: leave it out')
-        encoded = tokenizer([d.text for d in group], add_special_tokens=False, return_attention_mask=False, verbose=False)
-        pieces += (np.array(ids, np.int32) for ids in encoded['input_ids'])
-        progress.update(len(group))
-    progress.close()
+    documents, pieces = iter(documents), []
+    with tqdm(desc='tokenize', unit=' documents', delay=1) as progress:
+        while group := list(islice(documents, batch)):
+            encoded = tokenizer([d.text for d in group], add_special_tokens=False, return_attention_mask=False, verbose=False)['input_ids']
+            if empty := [d.id for d, ids in zip(group, encoded) if not ids]: raise ValueError(f'document {empty[0]!r} is empty: leave it out')
+            pieces += (np.array(ids, np.int32) for ids in encoded)
+            progress.update(len(group))
     if not pieces: raise ValueError('there are no documents to tokenize')
     lengths = np.array([len(p) for p in pieces])
     return Tokens(np.concatenate(pieces), np.cumsum(lengths) - lengths)

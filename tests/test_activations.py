@@ -147,6 +147,12 @@ def test_hooks_are_gone_when_the_forward_fails():
     assert hooked(lm.model) == 0
 
 
+def test_a_layer_that_never_runs_is_an_error():
+    lm = tiny(FAMILIES['Llama'][0])
+    with pytest.raises(RuntimeError, match=r'never came to layers \[3\]'), hooks(lm.model, [3], 'neurons', lambda layer, x: None): pass
+    assert hooked(lm.model) == 0
+
+
 def test_bf16_is_recorded_as_float32():
     lm = tiny(FAMILIES['Llama'][0])
     full = record(lm, sequences([6] * 3), [2]).X
@@ -157,7 +163,7 @@ def test_bf16_is_recorded_as_float32():
 
 @pytest.mark.parametrize('request_, message', [
     (dict(layers=[4]), r'layers \[4\] are out of range: .* has layers 0 to 3'), (dict(layers=[-1]), 'out of range'), (dict(layers=[]), 'nothing to record'),
-    (dict(positions=[9]), 'positions .* are out of range'), (dict(positions=[-9]), 'out of range'), (dict(site='heads'), "unknown site 'heads': choose one of neurons"),
+    (dict(layers=[1, 1]), 'asked for twice'), (dict(positions=(0, 0)), 'asked for twice'), (dict(positions=[9]), 'positions .* are out of range'), (dict(positions=[-9]), 'out of range'), (dict(site='heads'), "unknown site 'heads': choose one of neurons"),
 ])
 def test_a_request_that_cannot_be_met(request_, message):
     lm = tiny(FAMILIES['GPT-2'][0])

@@ -54,6 +54,13 @@ def test_evaluate_is_repeatable_and_refuses_one_class():
     with pytest.raises(ValueError, match='all of one class'): evaluate(probe, X[y == 'a'], y[y == 'a'])
 
 
+def test_many_rows_are_resampled_in_parts():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40_000, 1)), np.arange(40_000) % 2
+    table = evaluate(MeanDifference().fit(np.array([[-1.], [1.]]), [0, 1]), X + .5 * y[:, None], y, resamples=300)
+    assert (table.high - table.low < .03).all() and table.value['ROC-AUC'] == pytest.approx(.638, abs=.01)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10 ** 6), st.integers(6, 40))
 def test_a_grouped_split_shares_no_document_and_keeps_the_classes(seed, documents):
@@ -85,6 +92,7 @@ def test_what_cannot_be_split(y, groups, message):
     with pytest.raises(ValueError, match=message): split(y, groups)
 
 
+@pytest.mark.filterwarnings('ignore:Skipping check check_array_api_input')
 def test_mean_difference_is_a_scikit_learn_estimator(): check_estimator(MeanDifference())
 
 

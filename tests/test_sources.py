@@ -142,6 +142,10 @@ def test_file_folder_and_glob(tmp_path, name):
     assert len(list(read_documents(path, limit=1))) == 1
 
 
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
+    assert [d.text for d in read_documents(write(tmp_path / 'part[1].jsonl'))] == ['One.', 'Two.']
+
+
 def test_a_folder_with_several_kinds_and_a_file_that_is_none(tmp_path):
     for name in ('a.parquet', 'b.jsonl', 'c.txt', 'd.pdf'): write(tmp_path / name)
     with pytest.warns(UserWarning, match='1 files of .* are not text and are not read: .*d.pdf'):
