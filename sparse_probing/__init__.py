@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PUBLIC']
 
-# %% ../nbs/lib/api.ipynb #8aeb7172
+# %% ../nbs/lib/api.ipynb #e10654f4
 import lazy_loader
 
 __version__ = "0.1.0"
@@ -18,4 +18,5 @@ PUBLIC = {
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
 }
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules={*PUBLIC, 'plots', 'report', 'bench', 'cli'}, submod_attrs=PUBLIC)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submodules={*PUBLIC, 'plots', 'report', 'bench', 'cli'}, submod_attrs=PUBLIC)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SITES', 'blocks', 'linear_shape', 'projections', 'neuron_input', 'Enough', 'hooks', 'batches', 'Activations',
-           'check_request', 'forward', 'record']
+           'check_request', 'site_width', 'forward', 'record']
 
 # %% ../nbs/lessons/04-activations.ipynb #92ba528b
 import re
@@ -21,18 +21,20 @@ from transformers.pytorch_utils import Conv1D
 from .examples import Examples
 from .sources import LM
 
-# %% ../nbs/lessons/04-activations.ipynb #a3a18ec2
+# %% ../nbs/lessons/04-activations.ipynb #1f99a763
 def blocks(
     model:nn.Module, # a transformers model
 )->nn.ModuleList: # one block a layer; raises ValueError for a model without exactly one such stack
     "The stack of transformer layers, found by its length."
     count = getattr(model.config.get_text_config(), 'num_hidden_layers', None)
-    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count and len(list(m[0].children())) > 1]
+    stacks = [m for m in model.modules()
+              if isinstance(m, nn.ModuleList) and len(m) == count and len(list(m[0].children())) > 1]
     if len(stacks) == 1: return stacks[0]
-    raise ValueError(f'{type(model).__name__} is of a family that is not known: a single stack of {count} layers was expected, '
-                     f'{len(stacks)} found. Encoder-decoders and models that share a layer are not supported')
+    raise ValueError(f'{type(model).__name__} is of a family that is not known: '
+                     f'a single stack of {count} layers was expected, {len(stacks)} found. '
+                     'Encoder-decoders and models that share a layer are not supported')
 
-# %% ../nbs/lessons/04-activations.ipynb #036de4b8
+# %% ../nbs/lessons/04-activations.ipynb #1be6ca0e
 def linear_shape(
     module:nn.Module,
 )->tuple: # (inputs, outputs), or None where the module is no linear map
@@ -48,21 +50,25 @@ def projections(
     "The linear maps of one half of a layer that end in the residual stream."
     width = model.config.get_text_config().hidden_size
     return [m for name, m in blocks(model)[layer].named_modules()
-            if bool(re.search('attn|attention', name.lower())) == attention and (linear_shape(m) or (0, 0))[1] == width]
+            if bool(re.search('attn|attention', name.lower())) == attention
+            and (linear_shape(m) or (0, 0))[1] == width]
 
-# %% ../nbs/lessons/04-activations.ipynb #a0cc32f8
+# %% ../nbs/lessons/04-activations.ipynb #2733b2e9
 def neuron_input(
     model:nn.Module, # a transformers model
     layer:int, # 0 is the first
 )->nn.Module: # raises ValueError for a family without one plain MLP a layer
     "The module whose input is the neurons of a layer: the MLP's output projection."
-    names = ' '.join(f'{name} {type(m).__name__}' for name, m in blocks(model)[layer].named_modules()).lower()
+    modules = blocks(model)[layer].named_modules()
+    names = ' '.join(f'{name} {type(m).__name__}' for name, m in modules).lower()
     if re.search('expert|router|moe', names):
-        raise ValueError(f'{type(model).__name__} is a mixture of experts: its neurons differ from token to token and are not supported')
+        raise ValueError(f'{type(model).__name__} is a mixture of experts: '
+                         'its neurons differ from token to token and are not supported')
     found = projections(model, layer, attention=False)
     if found and projections(model, layer, attention=True): return found[-1]
-    raise ValueError(f'{type(model).__name__} is of a family that is not known: layer {layer} was expected to have an attention and '
-                     'an MLP that each end in a linear map into the residual stream')
+    raise ValueError(f'{type(model).__name__} is of a family that is not known: '
+                     f'layer {layer} was expected to have an attention and an MLP '
+                     'that each end in a linear map into the residual stream')
 
 # %% ../nbs/lessons/04-activations.ipynb #8528140d
 SITES = { # name -> (model, layer) -> (module, whether to read its input)
@@ -72,7 +78,7 @@ SITES = { # name -> (model, layer) -> (module, whether to read its input)
     'residual': lambda model, layer: (blocks(model)[layer], False),
 }
 
-# %% ../nbs/lessons/04-activations.ipynb #0c3b92a5
+# %% ../nbs/lessons/04-activations.ipynb #ba8daea3
 class Enough(Exception):
     "Raised inside a forward pass to end it."
 
@@ -81,9 +87,9 @@ def hooks(
     model:nn.Module,
     layers:Sequence[int],
     site:str, # a key of SITES
-    keep:Callable[[int, torch.Tensor], None], # called with each layer and its activations (rows, tokens, width)
+    keep:Callable[[int, torch.Tensor], None], # given each layer and its activations (rows, tokens, width)
 )->Iterator[None]:
-    "Inside, a forward pass hands the activations of the layers to `keep` and ends after the last; afterwards no hook is left."
+    "Inside, a forward pass hands `keep` the layers' activations and ends after the last; no hook is left."
     handles, ran = [], set()
     def attach(layer):
         module, before = SITES[site](model, layer)
@@ -92,14 +98,17 @@ def hooks(
             keep(layer, value[0] if isinstance(value, tuple) else value)
             ran.add(layer)
             if layer == max(layers): raise Enough
-        handles.append(module.register_forward_pre_hook(hook) if before else module.register_forward_hook(hook))
+        register = module.register_forward_pre_hook if before else module.register_forward_hook
+        handles.append(register(hook))
     try:
         for layer in layers: attach(layer)
         yield
     except Enough: pass
     finally:
         for handle in handles: handle.remove()
-    if missed := set(layers) - ran: raise RuntimeError(f'the forward pass of {type(model).__name__} never came to layers {sorted(missed)}')
+    if missed := set(layers) - ran:
+        raise RuntimeError(f'the forward pass of {type(model).__name__} '
+                           f'never came to layers {sorted(missed)}')
 
 # %% ../nbs/lessons/04-activations.ipynb #7063a308
 def batches(
@@ -114,7 +123,7 @@ def batches(
         yield order[start:start + size]
         start += size
 
-# %% ../nbs/lessons/04-activations.ipynb #f3cc2318
+# %% ../nbs/lessons/04-activations.ipynb #202d7e75
 @dataclass
 class Activations:
     "What a model did at some layers and positions of each example."
@@ -131,37 +140,51 @@ class Activations:
         "The matrix of one layer and position: what a probe takes as X."
         if layer in self.layers and position in self.positions:
             return self.X[:, self.layers.index(layer), self.positions.index(position)]
-        raise ValueError(f'layer {layer}, position {position} was not recorded: there are layers {self.layers} and positions {self.positions}')
+        raise ValueError(f'layer {layer}, position {position} was not recorded: '
+                         f'there are layers {self.layers} and positions {self.positions}')
 
     def __repr__(self)->str:
         n, layers, positions, d = self.X.shape
         return f'Activations({n} examples x {layers} layers x {positions} positions x {d} {self.site})'
 
-# %% ../nbs/lessons/04-activations.ipynb #aba257ae
+# %% ../nbs/lessons/04-activations.ipynb #042883a5
 def check_request(lm:LM, examples:Examples, layers:Sequence[int], positions:Sequence[int], site:str)->None:
     "Raise ValueError, naming what is wrong, for a request that cannot be recorded."
     if site not in SITES: raise ValueError(f'unknown site {site!r}: choose one of {", ".join(SITES)}')
-    if not len(layers) or not len(positions) or not len(examples): raise ValueError('nothing to record: layers, positions or examples are empty')
-    if len(set(layers)) < len(layers) or len(set(positions)) < len(positions): raise ValueError(f'a layer or position is asked for twice: {layers}, {positions}')
+    if not len(layers) or not len(positions) or not len(examples):
+        raise ValueError('nothing to record: layers, positions or examples are empty')
+    if len(set(layers)) < len(layers) or len(set(positions)) < len(positions):
+        raise ValueError(f'a layer or position is asked for twice: {layers}, {positions}')
     if wrong := [layer for layer in layers if not 0 <= layer < lm.layers]:
         raise ValueError(f'layers {wrong} are out of range: {lm.name} has layers 0 to {lm.layers - 1}')
     places = examples.at[:, None] + np.asarray(positions)
     if (places < 0).any() or (places >= examples.length[:, None]).any():
         low, high = -examples.at.min(), (examples.length - 1 - examples.at).min()
-        raise ValueError(f'positions {tuple(positions)} are out of range: every example has positions {low} to {high}')
+        raise ValueError(f'positions {tuple(positions)} are out of range: '
+                         f'every example has positions {low} to {high}')
     if examples.ids.max() >= lm.model.get_input_embeddings().num_embeddings or examples.ids.min() < 0:
-        raise ValueError(f'the examples hold tokens that {lm.name} does not have: they were made with another tokenizer')
+        raise ValueError(f'the examples hold tokens that {lm.name} does not have: '
+                         'they were made with another tokenizer')
 
-# %% ../nbs/lessons/04-activations.ipynb #cdca9518
+# %% ../nbs/lessons/04-activations.ipynb #b1737a95
+def site_width(lm:LM, layers:Sequence[int], site:str)->int:
+    "How many numbers a site has at each token; the same in all of the layers."
+    if site != 'neurons': return lm.width
+    widths = {linear_shape(neuron_input(lm.model, layer))[0] for layer in layers}
+    if len(widths) == 1: return widths.pop()
+    raise ValueError(f'the layers have different numbers of neurons, {sorted(widths)}: record them one by one')
+
+# %% ../nbs/lessons/04-activations.ipynb #5a956b65
 @torch.inference_mode()
 def forward(lm:LM, examples:Examples)->None:
     "One forward pass over padded examples, without the unembedding."
     longest = examples.length.max()
     ids = torch.as_tensor(examples.ids[:, :longest].astype(np.int64), device=lm.device)
-    real = torch.arange(longest, device=lm.device) < torch.as_tensor(examples.length, device=lm.device)[:, None]
+    length = torch.as_tensor(examples.length, device=lm.device)
+    real = torch.arange(longest, device=lm.device) < length[:, None]
     lm.model.base_model(input_ids=ids, attention_mask=None if real.all() else real.long())
 
-# %% ../nbs/lessons/04-activations.ipynb #42cd1bef
+# %% ../nbs/lessons/04-activations.ipynb #82db0b7f
 def record(
     lm:LM, # a model
     examples:Examples, # n examples
@@ -174,16 +197,15 @@ def record(
     layers = tuple(np.atleast_1d(range(lm.layers) if layers is None else layers).tolist())
     positions = tuple(np.atleast_1d(positions).tolist())
     check_request(lm, examples, layers, positions, site)
-    widths = {linear_shape(neuron_input(lm.model, layer))[0] if site == 'neurons' else lm.width for layer in layers}
-    if len(widths) > 1: raise ValueError(f'the layers have different numbers of neurons, {sorted(widths)}: record them one by one')
-    width = widths.pop()
+    width = site_width(lm, layers, site)
     X = np.empty((len(examples), len(layers), len(positions), width), np.float32)
     with tqdm(total=len(examples), desc='record', unit=' examples', delay=1) as progress:
         for rows in batches(examples.length, batch_tokens):
             some = examples[rows]
             places = torch.as_tensor(some.at[:, None] + np.asarray(positions), device=lm.device)
+            each = torch.arange(len(rows), device=lm.device)[:, None]
             def keep(layer, value):
-                value = value.reshape(len(rows), -1, width)[torch.arange(len(rows), device=lm.device)[:, None], places]
+                value = value.reshape(len(rows), -1, width)[each, places]
                 X[rows, layers.index(layer)] = value.float().cpu().numpy()
             with hooks(lm.model, layers, site, keep): forward(lm, some)
             progress.update(len(rows))

@@ -47,14 +47,15 @@ def measure(
         watcher.join()
     return pd.DataFrame(rows).T
 
-# %% ../nbs/lib/bench.ipynb #567c11cf
+# %% ../nbs/lib/bench.ipynb #f54612cc
 def count_nonzeros(X:np.ndarray, y:np.ndarray, C:np.ndarray, **options)->list[int]:
     "Fit each C from zero with scikit-learn and count the neurons it keeps."
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning) # the last line of the bench shows what came of it
-        return [np.count_nonzero(LogisticRegression(l1_ratio=1, C=c, random_state=0, **options).fit(X, y).coef_) for c in C]
+        warnings.simplefilter('ignore', ConvergenceWarning) # the bench's last line shows what came of it
+        fits = (LogisticRegression(l1_ratio=1, C=c, random_state=0, **options).fit(X, y) for c in C)
+        return [np.count_nonzero(fit.coef_) for fit in fits]
 
-# %% ../nbs/lib/bench.ipynb #62de6152
+# %% ../nbs/lib/bench.ipynb #f1e27a80
 TARGETS = {'the': ' the', 'an': ' an'}
 
 def usual_way(
@@ -64,12 +65,14 @@ def usual_way(
 )->Iterator[str]:
     "The original steps, from text to the density curve."
     tokens = np.array([], int)
-    for document in documents: tokens = np.append(tokens, lm.tokenizer(document.text, verbose=False)['input_ids'])
+    for document in documents:
+        tokens = np.append(tokens, lm.tokenizer(document.text, verbose=False)['input_ids'])
     yield 'tokens'
     hits = {text: np.array([], int) for text in TARGETS.values()}
     for text in hits:
         for place in np.where(tokens == token_id(lm.tokenizer, text))[0]:
-            if lm.tokenizer.decode(tokens[place + 1:place + 2])[:1] == ' ': hits[text] = np.append(hits[text], place)
+            if lm.tokenizer.decode(tokens[place + 1:place + 2])[:1] == ' ':
+                hits[text] = np.append(hits[text], place)
     windows = np.zeros((len(examples), examples.ids.shape[1]), int)
     for row, ids in enumerate(examples.ids): windows[row] = ids
     yield 'windows'
@@ -105,7 +108,7 @@ def our_way(
     kept['nonzero'] = count_nonzeros(X[train], examples.y[train], C, solver='liblinear')
     yield 'path'
 
-# %% ../nbs/lib/bench.ipynb #eb088de1
+# %% ../nbs/lib/bench.ipynb #d4422834
 def bench_tour(
     source:str='wiki', # a text, as in `read_documents`
     layer:int=3,
@@ -114,18 +117,19 @@ def bench_tour(
     repeats:int=3,
 )->pd.DataFrame: # a row a step; seconds and peak MiB of both ways, and the ratio of the seconds
     "Time the tour's steps, the usual way and ours, on the embedded model and the same windows."
-    lm, documents, tables, usual, ours = load_lm(), list(read_documents(source)), {'usual': [], 'ours': []}, {}, {}
+    lm, documents, usual, ours = load_lm(), list(read_documents(source)), {}, {}
+    tables, columns = {'usual': [], 'ours': []}, {}
     for _ in tqdm(range(repeats), desc='bench tour', unit=' runs'):
         tables['ours'].append(measure(our_way(lm, documents, layer, C, n, ours)))
         tables['usual'].append(measure(usual_way(lm, documents, layer, C, ours['examples'], usual)))
-    if not np.allclose(usual['X'], ours['X'], atol=1e-4): raise RuntimeError('the two ways recorded different activations')
-    columns = {}
+    if not np.allclose(usual['X'], ours['X'], atol=1e-4):
+        raise RuntimeError('the two ways recorded different activations')
     for name, runs in tables.items():
         steps = pd.concat(runs).groupby(level=0, sort=False).agg({'seconds': 'median', 'MiB': 'max'})
         steps.loc['text to path'] = steps.seconds.sum(), steps.MiB.max()
         columns |= {f'{name} s': steps.seconds, f'{name} MiB': steps.MiB}
-    table = pd.DataFrame(columns)
-    table.insert(0, 'times faster', table['usual s'] / table['ours s'])
-    table.attrs['note'] = (f'medians of {repeats} runs, the largest memory peak of them; non-zeros from C={C[0]:g} to C={C[-1]:g}: '
-                           f'usual {usual["nonzero"][0]} to {usual["nonzero"][-1]}, ours {ours["nonzero"][0]} to {ours["nonzero"][-1]}')
+    table = pd.DataFrame({'times faster': columns['usual s'] / columns['ours s'], **columns})
+    a, b = usual['nonzero'], ours['nonzero']
+    table.attrs['note'] = (f'medians of {repeats} runs, the largest memory peak of them; non-zeros from '
+                           f'C={C[0]:g} to C={C[-1]:g}: usual {a[0]} to {a[-1]}, ours {b[0]} to {b[-1]}')
     return table

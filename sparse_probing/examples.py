@@ -13,7 +13,7 @@ import numpy as np
 
 from .tokens import Tokens, find, token_id
 
-# %% ../nbs/lessons/03-examples.ipynb #2f86e477
+# %% ../nbs/lessons/03-examples.ipynb #70fa1c30
 @dataclass
 class Examples:
     "Token sequences with one marked token each, a label, and the document they came from."
@@ -31,27 +31,30 @@ class Examples:
         rows, # anything that indexes a vector: a slice, a mask, places
     )->'Examples':
         "Some of the rows."
-        return replace(self, **{name: getattr(self, name)[rows] for name in ('ids', 'length', 'at', 'y', 'group')})
+        return replace(self, **{k: getattr(self, k)[rows] for k in ('ids', 'length', 'at', 'y', 'group')})
 
     def __repr__(self)->str:
         counts = ', '.join(f'{np.sum(self.y == k)} {name!r}' for k, name in enumerate(self.classes))
-        return f'Examples({counts}; {self.ids.shape[1]} tokens at most, from {len(set(self.group))} documents)'
+        return (f'Examples({counts}; {self.ids.shape[1]} tokens at most, '
+                f'from {len(set(self.group))} documents)')
 
     def show(self,
         each:int=4, # rows of each class, evenly spread
         width:int=56, # characters to the left of the marked token
     )->None:
         "Print contexts, one a line, aligned at the marked token."
-        if self.tokenizer is None: raise ValueError('these examples do not know their tokenizer: set `examples.tokenizer` first')
+        if self.tokenizer is None:
+            raise ValueError('these examples do not know their tokenizer: set `examples.tokenizer` first')
         for k, name in enumerate(self.classes):
             print(f'{name}:')
             rows = np.flatnonzero(self.y == k)
             for row in rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)]:
                 ids, at = self.ids[row, :self.length[row]], self.at[row]
-                left, target, right = (self.tokenizer.decode(part).replace('\n', '⏎') for part in (ids[:at], ids[at:at + 1], ids[at + 1:]))
+                left, target, right = (self.tokenizer.decode(part).replace('\n', '⏎')
+                                       for part in (ids[:at], ids[at:at + 1], ids[at + 1:]))
                 print(f'{left[-width:]:>{width}}[{target}]{right}')
 
-# %% ../nbs/lessons/03-examples.ipynb #6146fcd4
+# %% ../nbs/lessons/03-examples.ipynb #fd3158fb
 def draw(
     tokens:Tokens,
     tokenizer,
@@ -68,14 +71,16 @@ def draw(
     document = tokens.document_of(hits)
     inside = hits[(hits - before >= tokens.starts[document]) & (hits + after < tokens.ends[document])]
     windows = tokens.ids[inside[:, None] + np.arange(-before, after + 1)]
-    different = np.array(list({window.tobytes(): place for window, place in zip(windows, inside)}.values()), np.int64)
+    different = {window.tobytes(): place for window, place in zip(windows, inside)}
     if len(different) < n:
-        raise ValueError(f'class {name!r} ({text!r}): {n} windows asked for, {len(different)} found. The token occurs {len(hits)} '
-                         f'times{" as a whole word" * whole_word}, {len(inside)} of them at least {before} tokens after the start and '
-                         f'{after} before the end of a document, {len(different)} of those different. Read more documents, or ask for fewer')
-    return np.sort(rng.choice(np.sort(different), n, replace=False))
+        raise ValueError(f'class {name!r} ({text!r}): {n} windows asked for, {len(different)} found. '
+                         f'The token occurs {len(hits)} times{" as a whole word" * whole_word}, '
+                         f'{len(inside)} of them at least {before} tokens after the start '
+                         f'and {after} before the end of a document, {len(different)} of those different. '
+                         'Read more documents, or ask for fewer')
+    return np.sort(rng.choice(np.sort(np.fromiter(different.values(), np.int64)), n, replace=False))
 
-# %% ../nbs/lessons/03-examples.ipynb #361638c9
+# %% ../nbs/lessons/03-examples.ipynb #018e5422
 def contrast(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -87,11 +92,15 @@ def contrast(
     seed:int=0,
 )->Examples: # raises ValueError where a target is not one token, or too rare
     "Draw windows around a token of each class: as many of each, inside documents, no window twice."
-    if n < 1 or before < 0 or after < 0: raise ValueError(f'n must be at least 1, before and after at least 0; got {n=}, {before=}, {after=}')
+    if n < 1 or before < 0 or after < 0:
+        raise ValueError('n must be at least 1, before and after at least 0; '
+                         f'got {n=}, {before=}, {after=}')
     if len({token_id(tokenizer, text) for text in targets.values()}) < max(2, len(targets)):
         raise ValueError(f'a contrast needs two or more different tokens, one a class; got {dict(targets)}')
     rng = np.random.default_rng(seed)
-    at = np.concatenate([draw(tokens, tokenizer, name, text, n, before, after, whole_word, rng) for name, text in targets.items()])
+    at = np.concatenate([draw(tokens, tokenizer, name, text, n, before, after, whole_word, rng)
+                         for name, text in targets.items()])
     length = before + 1 + after
-    return Examples(tokens.ids[at[:, None] + np.arange(-before, after + 1)], np.full(len(at), length), np.full(len(at), before),
-                    np.repeat(np.arange(len(targets)), n), tokens.document_of(at), tuple(targets), tokenizer)
+    return Examples(tokens.ids[at[:, None] + np.arange(-before, after + 1)], np.full(len(at), length),
+                    np.full(len(at), before), np.repeat(np.arange(len(targets)), n), tokens.document_of(at),
+                    tuple(targets), tokenizer)

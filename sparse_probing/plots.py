@@ -72,7 +72,7 @@ def coefficients(
     right.set(xlabel='non-zero coefficient', ylabel='neurons', title='How large they are')
     return axes
 
-# %% ../nbs/lib/plots.ipynb #076c931b
+# %% ../nbs/lib/plots.ipynb #8975a075
 @style()
 def selected_neurons(
     X:np.ndarray, # activations (n, d)
@@ -83,18 +83,18 @@ def selected_neurons(
     ax=None, # axes to draw on; made where missing
 ):
     "Activations of every selected neuron, the classes side by side."
-    coef = np.ravel(coef)
-    order = np.argsort(-abs(coef), kind='stable')[:np.count_nonzero(coef)]
+    order = np.argsort(-abs(np.ravel(coef)), kind='stable')[:np.count_nonzero(coef)]
+    top = order[:most]
     ax = ax or plt.subplots(figsize=(9, 3.6))[1]
     jitter = np.random.default_rng(0).uniform(-.12, .12, len(y))
     for k, name in enumerate(classes):
         rows = y == k
-        place = np.arange(len(order[:most])) + (k - (len(classes) - 1) / 2) * .34
-        at = place[None, :] + jitter[rows][:, None]
-        ax.plot(at.ravel(), X[rows][:, order[:most]].ravel(), ls='', ms=3, alpha=.5, mew=0, label=name, **CLASSES[k % 4])
-    ax.set_xticks(range(len(order[:most])), order[:most])
+        at = (np.arange(len(top)) + (k - (len(classes) - 1) / 2) * .34 + jitter[rows][:, None]).ravel()
+        ax.plot(at, X[rows][:, top].ravel(), ls='', ms=3, alpha=.5, mew=0, label=name, **CLASSES[k % 4])
+    ax.set_xticks(range(len(top)), top)
     shown = f'the {most} largest of {len(order)}' if len(order) > most else f'all {len(order)}'
-    ax.set(xlabel='neuron (largest coefficient first)', ylabel='activation', title=f'Selected neurons: {shown}')
+    ax.set(xlabel='neuron (largest coefficient first)', ylabel='activation',
+           title=f'Selected neurons: {shown}')
     ax.legend(title='class', markerscale=2)
     return ax
 

