@@ -22,7 +22,7 @@ sync: $(READY) ## export the modules, execute the notebooks, write the README
 	$(BIN)/python tests/notebooks.py
 
 clean: ## remove what these commands made in the checkout, the environment included
-	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache
+	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

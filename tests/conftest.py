@@ -1,5 +1,7 @@
-"""The embedded model and text, loaded once for all tests that use them."""
+"""The embedded model and text, loaded once for all tests that use them, and a way to run code apart."""
 import os
+import subprocess
+import sys
 
 os.environ['TQDM_DISABLE'] = '1'
 
@@ -8,6 +10,11 @@ import pytest
 from sparse_probing import contrast, load_lm, read_documents, tokenize
 
 TARGETS = {'the': ' the', 'an': ' an'}
+
+
+def python(code, environment=None):
+    """Run code in a fresh process with a whole environment of its own, or this one."""
+    return subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope='session')

@@ -2,9 +2,11 @@
 import ast
 import configparser
 import importlib
+import shutil
 import subprocess
 import sys
 import tomllib
+from zipfile import ZipFile
 
 import pytest
 import sparse_probing
@@ -71,8 +73,9 @@ def test_readme_names_what_the_makefile_has():
 
 
 def test_a_wheel_carries_the_lessons(tmp_path):
-    from zipfile import ZipFile
-    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', tmp_path, ROOT]
+    for name in ('nbs', 'sparse_probing', 'pyproject.toml', 'README.md', 'LICENSE'):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', tmp_path, tmp_path]
     subprocess.run(command, check=True, capture_output=True)
     files = ZipFile(next(tmp_path.glob('*.whl'))).namelist()
     assert 'sparse_probing/lessons/00-tour.ipynb' in files and 'sparse_probing/sources.py' in files
