@@ -128,7 +128,7 @@ def resample(
         weights[:, side] = rng.multinomial(side.sum(), np.full(side.sum(), 1 / side.sum()), count)
     return weights
 
-# %% ../nbs/lessons/05-probe.ipynb #d91bc591
+# %% ../nbs/lessons/05-probe.ipynb #da82689b
 def evaluate(
     probe, # a fitted scikit-learn classifier of two classes
     X:np.ndarray, # activations it has not seen (n, d)
@@ -138,6 +138,9 @@ def evaluate(
     seed:int=0,
 )->pd.DataFrame: # a row a score; columns value, low, high
     "Score a probe on held-out rows, with bootstrap intervals."
+    if len(probe.classes_) != 2 or not np.isin(y, probe.classes_).all():
+        raise ValueError('a probe of two classes and rows of those two are needed; the probe has '
+                         f'{list(probe.classes_)}, the rows have {list(np.unique(y))}')
     truth = np.asarray(y) == probe.classes_[1]
     if truth.all() or not truth.any():
         raise ValueError('the held-out rows are all of one class: no score means anything')

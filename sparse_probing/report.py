@@ -64,15 +64,18 @@ def execute(
     except papermill.PapermillExecutionError as e:
         raise RuntimeError(f'the lesson {name} stopped: {e.ename}: {e.evalue}') from e
 
-# %% ../nbs/lib/report.ipynb #f04f46cf
+# %% ../nbs/lib/report.ipynb #60032b29
 def run_lesson(
     name:str, # such as '00-tour'
-    folder:Path, # replaced by the report
+    folder:Path, # new, empty, or an earlier report, which is replaced
     record:str='In one record', # title of the step that prints the record
     **parameters, # values for the cell tagged `parameters`
-)->dict: # the record, with `seconds` by step; raises RuntimeError where a cell fails
+)->dict: # the record, with `seconds` by step; raises RuntimeError, FileExistsError
     "Run a lesson; write its pictures, its tables and its record into a folder."
-    folder = Path(folder)
+    folder, file = Path(folder), f'{name.partition("-")[2]}.json'
+    if folder.exists() and any(folder.iterdir()) and not (folder / file).exists():
+        raise FileExistsError(f'{folder} holds something else than an earlier report and is not replaced: '
+                              'choose another folder')
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f'.{folder.name}-') as temporary:
         made = Path(temporary) / 'report'
@@ -80,7 +83,7 @@ def run_lesson(
         shown = steps(execute(name, made / f'{name}.ipynb', parameters))
         result = json.loads(next(s['texts'][0] for s in shown if s['title'] == record))
         result['seconds'] = {s['title']: round(s['seconds'], 3) for s in shown if s['seconds']}
-        (made / f'{name.partition("-")[2]}.json').write_text(json.dumps(result, indent=1) + '\n')
+        (made / file).write_text(json.dumps(result, indent=1) + '\n')
         written = [write_step(s, made) for s in shown if s['texts'] or s['pictures']]
         (made / 'README.md').write_text('\n\n'.join(written) + '\n')
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['CARRIERS', 'ENDINGS', 'RECIPE', 'FINEWEB', 'GAP', 'PLAIN_TAGS', 'MARKS', 'NOT_TEXT', 'BACK_MATTER', 'SENTENCES',
-           'LEFT_OVER', 'NAMED', 'READERS', 'carrier_file', 'cache_folder', 'cache_name', 'build_once',
+           'LEFT_OVER', 'NAMED', 'READERS', 'carrier_file', 'cache_folder', 'cache_name', 'alone', 'build_once',
            'convert_smollm2', 'LM', 'hub_answers', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
            'convert_wiki', 'convert_news', 'check_row', 'TextReader', 'files_under', 'reader_class', 'find_files',
            'naming', 'read_file', 'read_documents']
 
-# %% ../nbs/lessons/01-sources.ipynb #afb59436
+# %% ../nbs/lessons/01-sources.ipynb #419c4a40
 import hashlib
 import os
 import re
 import shutil
+import sys
 import warnings
 import xml.etree.ElementTree as ET
 from base64 import urlsafe_b64encode
@@ -37,7 +38,7 @@ from datatrove.data import Document
 from datatrove.io import DataFolder
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, HfHubHTTPError, OfflineModeIsEnabled
@@ -89,7 +90,22 @@ def cache_name(
     "The folder name of a converted asset, which changes with the carrier and with the recipe."
     return f"{asset}-{CARRIERS[asset].partition('==')[2]}-r{RECIPE}"
 
-# %% ../nbs/lessons/01-sources.ipynb #39f81045
+# %% ../nbs/lessons/01-sources.ipynb #d3a4fc87
+@contextmanager
+def alone(
+    name:str, # what is made
+    path:Path, # the lock file
+)->Iterator[None]:
+    "Let one process in at a time, and tell the others that they wait."
+    lock = FileLock(path)
+    try: lock.acquire(blocking=False)
+    except Timeout:
+        print(f'another process is making {name}: waiting for it', file=sys.stderr)
+        lock.acquire()
+    try: yield
+    finally: lock.release()
+
+# %% ../nbs/lessons/01-sources.ipynb #affa08ca
 def build_once(
     name:str, # name of the folder inside the cache
     build:Callable[[Path], None], # fills an empty folder
@@ -100,7 +116,7 @@ def build_once(
     try:
         if folder.exists(): return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f'{folder}.lock'):
+        with alone(name, folder.with_name(f'{name}.lock')):
             if folder.exists(): return folder
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()

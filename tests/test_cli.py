@@ -18,7 +18,7 @@ def call(*arguments, **environment):
 
 def test_tour(tmp_path):
     (tmp_path / 'tour').mkdir()
-    (tmp_path / 'tour/old.txt').touch()
+    for name in ('tour.json', 'old.txt'): (tmp_path / 'tour' / name).touch()
     run = call('tour', '--out', tmp_path / 'tour')
     assert run.returncode == 0, run.stderr
     result = json.loads((tmp_path / 'tour/tour.json').read_text())
@@ -34,10 +34,17 @@ def test_tour(tmp_path):
 
 def test_a_tour_that_fails_leaves_the_last_report(tmp_path):
     (tmp_path / 'tour').mkdir()
-    (tmp_path / 'tour/old.txt').touch()
+    (tmp_path / 'tour/tour.json').write_text('the last one')
     run = call('tour', '--layer', 30, '--out', tmp_path / 'tour')
     assert run.returncode == 1 and 'layers [30] are out of range' in run.stderr and 'Traceback' not in run.stderr.split('sparse-probing:')[-1]
-    assert os.listdir(tmp_path) == ['tour'] and os.listdir(tmp_path / 'tour') == ['old.txt']
+    assert os.listdir(tmp_path) == ['tour'] and (tmp_path / 'tour/tour.json').read_text() == 'the last one'
+
+
+def test_a_folder_that_is_no_report_is_never_replaced(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('years of work')
+    run = call('tour', '--out', tmp_path)
+    assert run.returncode == 1 and 'is not replaced: choose another folder' in run.stderr
+    assert (tmp_path / 'thesis.tex').read_text() == 'years of work' and os.listdir(tmp_path) == ['thesis.tex']
 
 
 def test_doctor_finds_everything_here():

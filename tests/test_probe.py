@@ -52,6 +52,8 @@ def test_evaluate_is_repeatable_and_refuses_one_class():
     assert first.equals(evaluate(probe, X, y)) and not first.equals(evaluate(probe, X, y, seed=1))
     assert (first.low <= first.value).all() and (first.value <= first.high).all()
     with pytest.raises(ValueError, match='all of one class'): evaluate(probe, X[y == 'a'], y[y == 'a'])
+    with pytest.raises(ValueError, match='rows of those two are needed'): evaluate(probe, X, np.array(list('ac') * 40))
+    with pytest.raises(ValueError, match='a probe of two classes'): evaluate(LogisticRegression().fit(X, np.arange(80) % 3), X, np.arange(80) % 3)
 
 
 def test_many_rows_are_resampled_in_parts():

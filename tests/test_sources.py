@@ -3,6 +3,7 @@ import gzip
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -23,13 +24,20 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / 'cache'
 
 
-def test_two_processes_that_start_together_convert_once(cache):
-    code = ('from sparse_probing import sources; convert = sources.convert_news\n'
-            'def noisy(folder): print("converting"); convert(folder)\n'
-            'sources.convert_news = noisy; print(len(list(sources.read_documents("news"))))')
-    both = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+def test_a_second_process_says_that_it_waits_and_does_not_convert_again(cache, tmp_path):
+    code = ('import time; from pathlib import Path; from sparse_probing import sources; convert = sources.convert_news\n'
+            f'def slow(folder):\n print("converting")\n while not Path({str(tmp_path / "go")!r}).exists(): time.sleep(.01)\n convert(folder)\n'
+            'sources.convert_news = slow; print(len(list(sources.read_documents("news"))))')
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    both = [subprocess.Popen([sys.executable, '-c', code], **pipes) for _ in range(2)]
+    waiting = []
+    while not waiting: # one of the two comes second and says so
+        ready, _, _ = select.select([p.stderr for p in both], [], [], 60)
+        assert ready, 'neither process said that it waits'
+        waiting = [line for line in (stream.readline() for stream in ready) if 'another process is making news' in line]
+    (tmp_path / 'go').touch()
     printed = [p.communicate()[0].split() for p in both]
-    assert sorted(map(len, printed)) == [1, 2] and {words[-1] for words in printed} == {'300'}
+    assert sorted(printed) == [['300'], ['converting', '300']]
     assert not list(cache.glob('*.partial'))
 
 
