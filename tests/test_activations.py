@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as tf
 from sparse_probing import neuron_input, record
-from sparse_probing.activations import hooks
+from sparse_probing.activations import batches, hooks
 from sparse_probing.examples import Examples
 from sparse_probing.sources import LM
 
@@ -86,6 +86,13 @@ def test_padding_changes_nothing(family):
     for row in range(len(examples)):
         alone = plain(lm, path.format(3), examples.ids[[row], :examples.length[row]])
         assert np.allclose(found.at(3)[row], alone[0, examples.at[row]], atol=1e-5), f'row {row}'
+
+
+def test_a_batch_keeps_to_its_budget_and_no_row_is_lost():
+    lengths = np.random.default_rng(0).integers(1, 50, 200)
+    parts = list(batches(lengths, budget=120))
+    assert sorted(np.concatenate(parts)) == list(range(200))
+    assert all(len(rows) * lengths[rows].max() <= 120 for rows in parts) and len(parts) < 60
 
 
 @pytest.mark.parametrize('site, path, part', [('mlp', 'transformer.h.{}.mlp.c_proj', False), ('attention', 'transformer.h.{}.attn.c_proj', False),

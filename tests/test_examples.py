@@ -26,6 +26,11 @@ def test_whole_words_against_the_text_itself(lm, tokens):
     assert set(places) < set(every) and len(every) == np.sum(tokens.ids == token_id(lm.tokenizer, ' an'))
 
 
+def test_a_word_may_end_its_document(lm):
+    some = tokenize(documents('What follows an', 'other words and an', 'aardvark'), lm.tokenizer)
+    assert list(some.document_of(find(some, lm.tokenizer, ' an'))) == [0, 1]
+
+
 @pytest.mark.parametrize('seed', range(5))
 @pytest.mark.parametrize('before, after', [(14, 2), (0, 0), (40, 10)])
 def test_what_a_draw_promises(lm, tokens, seed, before, after):
