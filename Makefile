@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AXE := $(VENV)/node_modules/axe-core/axe.min.js
 
-.PHONY: help tour test lab sync clean
+.PHONY: help tour test lab docs serve sync clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -12,16 +13,23 @@ help: ## this list
 tour: $(READY) ## run the first lesson; figures, tables and numbers go to report/tour
 	$(BIN)/sparse-probing tour --out report/tour
 
-test: $(READY) ## everything that is tested, notebooks included
+test: $(READY) $(AXE) ## everything that is tested, notebooks and site included
 	$(BIN)/python -m pytest
 
-lab: $(READY) ## open JupyterLab on the lessons
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/lessons
+lab: $(READY) ## copy the lessons to my-lessons and open JupyterLab on them
+	$(BIN)/sparse-probing lessons my-lessons
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) my-lessons
+
+docs: $(READY) ## build the site into _docs
+	$(BIN)/python tests/docs.py
+
+serve: docs ## show the site on http://localhost:3000
+	$(BIN)/python -m http.server 3000 --bind 127.0.0.1 --directory _docs
 
 sync: $(READY) ## export the modules, execute the notebooks, write the README
 	$(BIN)/python tests/notebooks.py
 
-clean: ## remove what these commands made in the checkout, the environment included
+clean: ## remove what these commands made, the environment included; never your copies of the lessons
 	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -29,4 +37,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/sparse-probing fetch
+	touch $@
+
+$(AXE): $(READY)
+	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix $(VENV) axe-core@4.14.1
 	touch $@

@@ -80,7 +80,7 @@ def draw(
                          'Read more documents, or ask for fewer')
     return np.sort(rng.choice(np.sort(np.fromiter(different.values(), np.int64)), n, replace=False))
 
-# %% ../nbs/lessons/03-examples.ipynb #018e5422
+# %% ../nbs/lessons/03-examples.ipynb #a097d57b
 def contrast(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -89,7 +89,7 @@ def contrast(
     before:int=14, # tokens before the marked one
     after:int=2, # tokens after it
     whole_word:bool=True, # leave out hits that a longer word goes on from
-    seed:int=0,
+    seed:int=0, # the same seed draws the same windows
 )->Examples: # raises ValueError where a target is not one token, or too rare
     "Draw windows around a token of each class: as many of each, inside documents, no window twice."
     if n < 1 or before < 0 or after < 0:

@@ -32,13 +32,13 @@ def style():
     try: yield
     finally: plt.rcParams.update(before)
 
-# %% ../nbs/lib/plots.ipynb #5cfbe0f7
+# %% ../nbs/lib/plots.ipynb #88304fa6
 @style()
 def histogram(
     X:np.ndarray, # activations (n, d), in the model's own unit
     y:np.ndarray, # class number of each row (n,)
     classes:tuple, # names of the classes
-    bins:int=100,
+    bins:int=100, # of equal width, from the smallest activation to the largest
     ax=None, # axes to draw on; made where missing
 ):
     "Counts of all activations, a line for each class, on a log axis."

@@ -14,12 +14,12 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-# %% ../nbs/lessons/05-probe.ipynb #8ab3a542
+# %% ../nbs/lessons/05-probe.ipynb #a152b10f
 def split(
     y:np.ndarray, # class of each row (n,)
     groups:np.ndarray=None, # document of each row (n,); rows are split one by one where not given
     test:float=0.3, # share of the rows kept aside
-    seed:int=0,
+    seed:int=0, # the same seed deals out the same documents
 )->tuple[np.ndarray, np.ndarray]: # training rows, test rows; raises ValueError where a side lacks a class
     "Split rows into training and test part, balanced by class, and no document on both sides."
     y = np.asarray(y)
@@ -128,14 +128,14 @@ def resample(
         weights[:, side] = rng.multinomial(side.sum(), np.full(side.sum(), 1 / side.sum()), count)
     return weights
 
-# %% ../nbs/lessons/05-probe.ipynb #da82689b
+# %% ../nbs/lessons/05-probe.ipynb #edaa0bcf
 def evaluate(
     probe, # a fitted scikit-learn classifier of two classes
     X:np.ndarray, # activations it has not seen (n, d)
     y:np.ndarray, # their classes (n,); the probe's second class counts as positive
     resamples:int=1000, # bootstrap resamples, each class drawn apart
     level:float=0.95, # share of the resamples inside the interval
-    seed:int=0,
+    seed:int=0, # the same seed draws the same resamples
 )->pd.DataFrame: # a row a score; columns value, low, high
     "Score a probe on held-out rows, with bootstrap intervals."
     if len(probe.classes_) != 2 or not np.isin(y, probe.classes_).all():

@@ -143,12 +143,12 @@ def convert_smollm2(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
-# %% ../nbs/lessons/01-sources.ipynb #bb9270ea
+# %% ../nbs/lessons/01-sources.ipynb #43186b73
 @dataclass
 class LM:
     "A language model in eval mode with its tokenizer, and what a reader asks first."
-    model:PreTrainedModel
-    tokenizer:PreTrainedTokenizerFast
+    model:PreTrainedModel # in eval mode
+    tokenizer:PreTrainedTokenizerFast # the one it was trained with
     name:str # the name it was loaded by
 
     @property

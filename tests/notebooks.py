@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(p for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 FIGURES = 'nbs/figures'
 
 
-def execute(source: Path, target: Path) -> None:
-    """Execute a notebook in this process and write the clean result; raise the error of the first cell that fails."""
+def execute(source: Path, target: Path) -> list[tuple[float, str]]:
+    """Execute a notebook in this process and write the clean result; return the seconds and source of each cell."""
     from execnb.nbio import read_nb, write_nb
     from execnb.shell import CaptureShell
     from nbdev.clean import clean_nb
@@ -22,18 +23,30 @@ def execute(source: Path, target: Path) -> None:
         cell.outputs = []
         return re.search(r'^#\| *(eval: *false|slow)\b', cell.source, re.M)
 
-    notebook, shell = read_nb(source), CaptureShell(source)
+    notebook, shell, seconds, begun = read_nb(source), CaptureShell(source), [], []
+
+    def skipped(cell):
+        begun.append(perf_counter())
+        return cell.cell_type != 'code' or not_evaluated(cell)
+
     os.chdir(source.parent)
-    shell.run_all(notebook, exc_stop=True, preproc=lambda cell: cell.cell_type != 'code' or not_evaluated(cell))
+    shell.run_all(notebook, exc_stop=True, preproc=skipped, postproc=lambda cell: seconds.append((perf_counter() - begun[-1], cell.source)))
     clean_nb(notebook, allowed_cell_metadata_keys=['tags'])
     write_nb(notebook, target)
+    return seconds
 
 
-def execute_apart(source: Path, target: Path) -> None:
-    """Execute a notebook in a fresh process, where progress bars are off and nothing is left over from another."""
+def execute_apart(source: Path, target: Path) -> list[tuple[float, str]]:
+    """Execute a notebook in a fresh process, without progress bars; return the seconds and source of each cell."""
     environment = os.environ | {'TQDM_DISABLE': '1', 'COLUMNS': '120', 'TERM': 'dumb'}
     run = subprocess.run([sys.executable, __file__, source, target], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, f'{source} fails:\n{run.stdout[-2000:]}\n{run.stderr[-4000:]}'
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def from_root(markdown: str) -> str:
+    """Markdown of `nbs/` with its links as seen from the root."""
+    return re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda link: f']({os.path.normpath("nbs/" + link[1])})', markdown)
 
 
 def readme(index: Path) -> dict[str, bytes]:
@@ -42,7 +55,7 @@ def readme(index: Path) -> dict[str, bytes]:
     for cell in json.loads(index.read_text())['cells']:
         source = ''.join(cell['source'])
         if cell['cell_type'] == 'markdown':
-            parts.append(re.sub(r'\]\((?!https?:|#)([^)]+)\)', lambda link: f']({os.path.normpath("nbs/" + link[1])})', source))
+            parts.append(from_root(source))
             continue
         if not re.search(r'^#\| *(echo: *false|hide)', source, re.M): parts.append(f'```python\n{source}\n```')
         alt = re.search(r'#\| fig-alt: (.+)', source)
@@ -52,6 +65,7 @@ def readme(index: Path) -> dict[str, bytes]:
                 path = f'{FIGURES}/index-{len(files) + 1}.png'
                 files[path] = base64.b64decode(png)
                 parts.append(f'![{alt[1]}]({path})')
+            elif 'text/markdown' in data: parts.append(from_root(''.join(data['text/markdown'])))
             else: parts.append('```\n' + ''.join(data['text/plain']).rstrip('\n') + '\n```')
     return {'README.md': ('\n\n'.join(parts) + '\n').encode(), **files}
 
@@ -68,5 +82,5 @@ def sync() -> None:
 
 
 if __name__ == '__main__':
-    if len(sys.argv) == 3: execute(Path(sys.argv[1]), Path(sys.argv[2]))
+    if len(sys.argv) == 3: print('', json.dumps(execute(Path(sys.argv[1]), Path(sys.argv[2]))), sep='\n')
     else: sync()

@@ -71,6 +71,33 @@ def test_fetch_where_everything_is_there():
     assert run.returncode == 0 and 'LM(smollm2: 30 layers x 1536 neurons' in run.stdout and 'news: 300 documents' in run.stdout
 
 
+def test_a_learners_copy_is_checked_and_never_overwritten(tmp_path):
+    assert call('lessons', tmp_path).returncode == 0
+    copy = tmp_path / '03-examples.ipynb'
+    notebook = json.loads(copy.read_text())
+    assert not any(cell.get('outputs') for cell in notebook['cells'])
+    stub = next(cell for cell in notebook['cells'] if '... # your code' in ''.join(cell['source']))
+    solution = next(cell for cell in notebook['cells'] if 'Solution of exercise 2' in ''.join(cell['source']))
+    run = call('check', 3, '--folder', tmp_path)
+    assert run.returncode == 1 and 'it returned nothing' in run.stdout and 'Hint' in run.stdout
+    stub['source'] = solution['source']
+    copy.write_text(json.dumps(notebook))
+    run = call('check', copy)
+    assert run.returncode == 0 and 'passed' in run.stdout, run.stdout + run.stderr
+    mine = copy.read_bytes()
+    run = call('lessons', tmp_path)
+    assert 'kept as you left them' in run.stdout and copy.read_bytes() == mine
+    (tmp_path / '00-tour.ipynb').unlink()
+    assert '00-tour.ipynb' in call('lessons', tmp_path).stdout and copy.read_bytes() == mine
+    assert {p.suffix for p in tmp_path.iterdir()} == {'.ipynb'}
+
+
+def test_a_check_without_a_copy_says_how_to_get_one(tmp_path):
+    run = call('check', 3, '--folder', tmp_path / 'none')
+    assert run.returncode == 1 and f'sparse-probing lessons {tmp_path}' in run.stderr
+    assert call('check', 99, '--folder', tmp_path).stderr.startswith("sparse-probing: there is no lesson '99'")
+
+
 def test_wrong_words():
     run = call('bench', 'nothing')
     assert run.returncode == 1 and 'choose one of tour' in run.stderr

@@ -68,7 +68,7 @@ def test_the_two_wings_know_nothing_of_each_other():
 
 def test_readme_names_what_the_makefile_has():
     rules = (ROOT / 'Makefile').read_text()
-    for command in ('tour', 'test', 'lab', 'sync', 'clean'):
+    for command in ('tour', 'test', 'lab', 'docs', 'serve', 'sync', 'clean'):
         assert f'make {command}' in (ROOT / 'README.md').read_text() and f'\n{command}:' in rules
 
 

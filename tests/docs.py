@@ -1,0 +1,112 @@
+"""Build the site: `make docs`. The notebooks as they are committed become `_docs/`, which asks no other host for anything."""
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+
+from bs4 import BeautifulSoup
+from latex2mathml.converter import convert
+from nbdev.config import get_config
+from nbdev.serve import proc_nbs
+from smalldocs.config import load
+from smalldocs.site import Site
+
+ROOT = Path(__file__).parent.parent
+COLAB = 'https://colab.research.google.com/github/{user}/{repo}/blob/{branch}/nbs/{page}'
+
+# The search of smalldocs fetches its index, which a browser forbids to a page that was opened as a file. A script may be loaded.
+SEARCH = """const fetched = window.fetch;
+window.fetch = (url, ...rest) => !String(url).endsWith('search.json') ? fetched(url, ...rest) :
+  new Promise((resolve, reject) => {
+    const script = document.createElement('script');
+    script.src = String(url).replace(/json$/, 'js');
+    script.onload = () => resolve({json: () => window.searchIndex});
+    script.onerror = reject;
+    document.head.append(script);
+  });
+"""
+
+
+def build(out: Path) -> Site:
+    """Process the notebooks, render them and finish every page; raise where smalldocs warns of anything."""
+    folder = proc_nbs(n_workers=0, force=True)
+    settings = get_config()
+    host = f'{settings.doc_host}{settings.doc_baseurl}/'
+    for notebook in folder.rglob('*.ipynb'): notebook.write_text(notebook.read_text().replace(host, '/'))
+    site = Site(load(folder), quiet=True)
+    site.out = out
+    site.build()
+    warnings = [w for w in site.warnings if 'output-file' not in w] # the name it would have given is the one the file has
+    assert not warnings, '\n'.join(warnings)
+    glossary = terms(out / 'reference/glossary.html')
+    for page in out.rglob('*.html'): page.write_text(finish(page, out, glossary, settings))
+    for css in out.rglob('*.css'): css.write_text(re.sub(r'@import url\(https?:[^)]*\);?', '', css.read_text()))
+    index = json.dumps(json.loads((out / 'search.json').read_text()), ensure_ascii=False)
+    (out / 'search.js').write_text(f'window.searchIndex = {index};\n')
+    (out / 'site_libs/search.js').write_text(SEARCH)
+    (out / '.nojekyll').touch()
+    return site
+
+
+def terms(glossary: Path) -> dict[str, tuple[str, str]]:
+    """The glossary's words, longest first, each with its anchor and the first sentence of its definition."""
+    soup = BeautifulSoup(glossary.read_text(), 'html.parser')
+    found = {h.get_text(): (h.parent.get('id') or h['id'], h.find_next('p').get_text().partition('. ')[0]) for h in soup.main.select('section > h2')}
+    return dict(sorted(found.items(), key=lambda item: -len(item[0])))
+
+
+def finish(page: Path, out: Path, glossary: dict, settings) -> str:
+    """The HTML of a page, with local maths and search, anchors of functions, links to the glossary and to Colab."""
+    soup = BeautifulSoup(page.read_text(), 'html.parser')
+    root = '../' * (len(page.relative_to(out).parts) - 1)
+    for element in soup.select('script[src*="//"], link[href*="//"]:not([rel=canonical])'): element.decompose()
+    for maths in soup.select('span.math'):
+        tex = maths.string.strip()[2:-2]
+        maths.replace_with(BeautifulSoup(convert(tex, display='block' if 'display' in maths['class'] else 'inline'), 'html.parser'))
+    script = soup.new_tag('script', src=f'{root}site_libs/search.js')
+    soup.head.append(script)
+    for cell in soup.select('.cell'): anchor(cell, soup)
+    for wide in soup.select('main pre, .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
+    if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
+    if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, branch=settings.branch, page=f'lessons/{page.stem}.ipynb'))
+    return str(soup)
+
+
+def anchor(cell, soup) -> None:
+    """Give every function, class and method of a cell the anchor that backticked names link to."""
+    code = cell.select_one('code.sourceCode')
+    try: tree = ast.parse(code.get_text()) if code else ast.Module([], [])
+    except SyntaxError: return
+    definitions = ast.FunctionDef, ast.ClassDef
+    names = [node.name for node in tree.body if isinstance(node, definitions)]
+    names += [f'{node.name}.{part.name}' for node in tree.body if isinstance(node, ast.ClassDef) for part in node.body if isinstance(part, definitions)]
+    for name in map(str.lower, names):
+        if not soup.find(id=name): cell.insert(0, soup.new_tag('span', id=name))
+
+
+def link_terms(soup, glossary: dict, target: str) -> None:
+    """Link the first mention of each glossary word in running text."""
+    for term, (anchor, definition) in glossary.items():
+        pattern = re.compile(rf'(?<![\w-]){re.escape(term)}(?:s|es)?(?![\w-])', re.I if len(term) > 1 else 0)
+        for text in soup.main.select_one('section').find_all(string=pattern) if soup.main.select_one('section') else ():
+            if text.find_parent(['a', 'code', 'pre', 'summary', 'math', 'h1', 'h2', 'h3', 'h4']) or not text.find_parent(['p', 'li', 'td']): continue
+            match = pattern.search(text)
+            link = soup.new_tag('a', href=f'{target}#{anchor}', title=definition, attrs={'class': 'term'})
+            link.string = match[0]
+            text.replace_with(text[:match.start()], link, text[match.end():])
+            break
+
+
+def launch(soup, colab: str) -> None:
+    """Put a link that opens the lesson in Colab under its title."""
+    line = soup.new_tag('p', attrs={'class': 'launch'})
+    link = soup.new_tag('a', href=colab)
+    link.string = 'Open in Colab'
+    line.append(link)
+    soup.select_one('#title-block-header').append(line)
+
+
+if __name__ == '__main__':
+    site = build(ROOT / '_docs')
+    print(f'{len(site.pages)} pages in _docs/: open _docs/index.html')

@@ -1,0 +1,142 @@
+"""Plausible mistakes: answers to the *implement* exercises that each check has to reject."""
+import numpy as np
+
+
+def without_scale(X, y):
+    # the difference is not divided by the standard deviation
+    low, high = X[y == 0].mean(0), X[y == 1].mean(0)
+    best = np.argmax(abs(high - low))
+    return best, (low[best] + high[best]) / 2
+
+
+def without_size(X, y):
+    # only a neuron that is higher for class 1 can win
+    low, high = X[y == 0].mean(0), X[y == 1].mean(0)
+    best = np.argmax((high - low) / X.std(0))
+    return best, (low[best] + high[best]) / 2
+
+
+def mean_of_all_rows(X, y):
+    # the threshold leans to the larger class
+    low, high = X[y == 0].mean(0), X[y == 1].mean(0)
+    best = np.argmax(abs(high - low) / X.std(0))
+    return best, X[:, best].mean()
+
+
+def reads_everything(documents):
+    # a list, although a corpus may have no end
+    found = {}
+    for document in documents: found.setdefault(document.text, document)
+    return list(found.values())
+
+
+def goes_by_id(documents):
+    # two documents may share an id, and one text may come under two
+    seen = set()
+    for document in documents:
+        if document.id not in seen:
+            seen.add(document.id)
+            yield document
+
+
+def keeps_the_last(documents):
+    # the last of each text and not the first
+    yield from {document.text: document for document in documents}.values()
+
+
+def crosses_documents(tokens, ids):
+    # the joint between two documents is forgotten
+    places = np.arange(len(tokens.ids) - len(ids) + 1)
+    return places[[list(tokens.ids[p:p + len(ids)]) == list(ids) for p in places]]
+
+
+def first_token_only(tokens, ids):
+    # the rest of the phrase is not looked at
+    return np.flatnonzero(tokens.ids == ids[0])
+
+
+def place_of_the_last(tokens, ids):
+    # where the phrase ends
+    return np.array([p + len(ids) - 1 for p in crosses_documents(tokens, ids) if tokens.document_of(p) == tokens.document_of(p + len(ids) - 1)])
+
+
+def skips_overlaps(tokens, ids):
+    # goes on behind each hit, as str.find would
+    found = []
+    for p in crosses_documents(tokens, ids):
+        if tokens.document_of(p) == tokens.document_of(p + len(ids) - 1) and (not found or p >= found[-1] + len(ids)): found.append(p)
+    return np.array(found, int)
+
+
+def balances_overall(y, group, seed=0):
+    # even over all documents together, not within each
+    rng, size = np.random.default_rng(seed), np.bincount(y).min()
+    return np.sort(np.concatenate([rng.choice(np.flatnonzero(y == k), size, replace=False) for k in (0, 1)]))
+
+
+def takes_the_first(y, group, seed=0):
+    # the seed is ignored
+    kept = [np.zeros(0, int)]
+    for g in np.unique(group):
+        sides = [np.flatnonzero((group == g) & (y == k)) for k in (0, 1)]
+        kept += [side[:min(map(len, sides))] for side in sides]
+    return np.sort(np.concatenate(kept))
+
+
+def with_replacement(y, group, seed=0):
+    # a row can be kept twice
+    rng, kept = np.random.default_rng(seed), [np.zeros(0, int)]
+    for g in np.unique(group):
+        sides = [np.flatnonzero((group == g) & (y == k)) for k in (0, 1)]
+        kept += [rng.choice(side, max(map(len, sides))) for side in sides if min(map(len, sides))]
+    return np.sort(np.concatenate(kept))
+
+
+def by_activation(x, weight, k):
+    # the columns are left out
+    return np.argsort(-abs(x))[:k]
+
+
+def without_sign(x, weight, k):
+    # a negative activation counts as less than none
+    return np.argsort(-x * np.linalg.norm(weight, axis=0))[:k]
+
+
+def smallest_first(x, weight, k):
+    # the k largest, in rising order
+    return np.argsort(abs(x) * np.linalg.norm(weight, axis=0))[-k:]
+
+
+def sums_columns(x, weight, k):
+    # the sum of a column is not its length
+    return np.argsort(-abs(x) * weight.sum(0), kind='stable')[:k]
+
+
+def draws_rows(right, group, resamples=1000, seed=0):
+    # the documents are ignored
+    drawn = np.random.default_rng(seed).choice(right, (resamples, len(right))).mean(1)
+    return tuple(np.quantile(drawn, [.025, .975]))
+
+
+def averages_documents(right, group, resamples=1000, seed=0):
+    # every document weighs the same, however many rows it has
+    means = np.array([right[group == g].mean() for g in np.unique(group)])
+    return tuple(np.quantile(np.random.default_rng(seed).choice(means, (resamples, len(means))).mean(1), [.025, .975]))
+
+
+def ninety_percent(right, group, resamples=1000, seed=0):
+    # the 5% and the 95% quantile
+    documents = np.unique(group, return_inverse=True)[1]
+    rows, hits = np.bincount(documents), np.bincount(documents, weights=right)
+    counts = np.random.default_rng(seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), resamples)
+    return tuple(np.quantile(counts @ hits / (counts @ rows), [.05, .95]))
+
+
+MISTAKES = {
+    'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
+    'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
+    'check_find_phrase': [crosses_documents, first_token_only, place_of_the_last, skips_overlaps],
+    'check_match_by_document': [balances_overall, takes_the_first, with_replacement],
+    'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
+    'check_document_interval': [draws_rows, averages_documents, ninety_percent],
+}

@@ -1,0 +1,170 @@
+"""The site: whole, readable by everyone, the same from a USB stick, and showing what the notebooks hold."""
+import base64
+import json
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+import docs
+import pytest
+from bs4 import BeautifulSoup
+from notebooks import NOTEBOOKS, ROOT
+from playwright.sync_api import sync_playwright
+
+PAGES = sorted(p.relative_to(ROOT / 'nbs').with_suffix('.html').as_posix() for p in NOTEBOOKS)
+AXE = ROOT / '.venv/node_modules/axe-core/axe.min.js'
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+
+@pytest.fixture(scope='session')
+def site(tmp_path_factory):
+    """The folder of a freshly built site."""
+    folder = tmp_path_factory.mktemp('site')
+    docs.build(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def soups(site): return {p.relative_to(site).as_posix(): BeautifulSoup(p.read_text(), 'html.parser') for p in site.rglob('*.html')}
+
+
+@pytest.fixture(scope='session')
+def served(site):
+    """The site on loopback, as `make serve` shows it."""
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments): pass
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+
+
+@pytest.fixture(scope='session')
+def browser():
+    with sync_playwright() as playwright:
+        path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
+        try: chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        except Exception as e: pytest.fail(f'these tests need Chromium: install it with `apt-get install chromium`. {e}')
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser):
+    """A new window, and every address it asks for."""
+    context = browser.new_context(viewport={'width': 1300, 'height': 900}, permissions=['clipboard-read', 'clipboard-write'])
+    page = context.new_page()
+    page.asked = []
+    page.on('request', lambda request: page.asked.append(request.url))
+    yield page
+    context.close()
+
+
+def test_every_notebook_is_a_page_of_the_site_and_small(site, soups):
+    assert sorted(soups) == PAGES
+    assert {name: size for name in PAGES if (size := (site / name).stat().st_size) > 1.5e6} == {}
+    assert (site / 'llms.txt').read_text().count('](') == len(PAGES)
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_images_and_fragments_lead_somewhere(site, soups, name):
+    broken = []
+    for element in soups[name].select('[href], [src]'):
+        link = element.get('href') or element.get('src')
+        address = urlsplit(link)
+        if address.scheme or address.netloc or not link: continue
+        target = ((site / name).parent / unquote(address.path)).resolve() if address.path else site / name
+        if target.is_dir(): target /= 'index.html'
+        found = target.exists()
+        if found and address.fragment: found = bool(soups[target.relative_to(site).as_posix()].find(id=unquote(address.fragment)))
+        if not found: broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_page_shows_what_the_notebook_holds(soups, path):
+    soup = soups[path.relative_to(ROOT / 'nbs').with_suffix('.html').as_posix()]
+    shown = {image['src'] for image in soup.select('main img')}
+    text = ''.join(soup.main.get_text().split())
+    for cell in json.loads(path.read_text())['cells']:
+        if re.search(r'^#\| *(hide|export\b|default_exp)', ''.join(cell['source']), re.M): continue
+        for output in cell.get('outputs', []):
+            data = output.get('data', {'text/plain': output.get('text', '')})
+            if 'image/png' in data: assert f"data:image/png;base64,{data['image/png'].strip()}" in shown
+            elif not {'text/html', 'text/markdown'} & set(data): assert ''.join(''.join(data['text/plain']).split()) in text
+            elif 'text/html' in data:
+                words = BeautifulSoup(''.join(data['text/html']), 'html.parser')
+                for style in words.select('style'): style.decompose()
+                assert ''.join(words.get_text().split()) in text
+
+
+def test_every_picture_says_what_it_shows(soups):
+    for name, soup in soups.items():
+        for image in soup.select('main img'): assert len(image.get('alt', '')) > 60, name
+
+
+def test_lessons_link_the_glossary_and_colab(soups):
+    for name, soup in soups.items():
+        if not name.startswith('lessons/'): continue
+        assert soup.select('a.term[href^="../reference/glossary.html#"]')
+        assert soup.select_one('.launch a')['href'].endswith(f"nbs/{name.replace('.html', '.ipynb')}")
+        assert {'Edit this page', 'Report an issue'} <= {a.get_text().strip() for a in soup.select('.toc-actions a')}
+        assert soup.select('.page-navigation a') and soup.select('#TOC a')
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_page_in_a_browser(tab, served, site, name):
+    """It asks no other host, passes axe in light and dark, and does not scroll sideways on a phone."""
+    serious = []
+    for scheme in 'light', 'dark':
+        tab.emulate_media(color_scheme='light')
+        tab.goto(f'{served}/{name}')
+        if scheme == 'dark': tab.click('a.quarto-color-scheme-toggle:visible')
+        tab.wait_for_function('dark => document.documentElement.classList.contains("quarto-dark") === dark', arg=scheme == 'dark')
+        tab.wait_for_timeout(300)  # colours fade in
+        tab.add_script_tag(path=AXE)
+        found = tab.evaluate('async () => (await axe.run()).violations')
+        for v in found:
+            if v['impact'] in ('serious', 'critical'): serious += [f"{scheme} {v['id']}: {node['html'][:200]}" for node in v['nodes'][:9]]
+    assert not serious, '\n'.join(serious)
+    tab.set_viewport_size({'width': 375, 'height': 800})
+    tab.reload()
+    assert tab.evaluate('document.scrollingElement.scrollWidth') <= 375
+    assert [url for url in tab.asked if not url.startswith((served, 'data:'))] == []
+
+
+@pytest.mark.parametrize('opened', ['served', 'as files'])
+def test_search_finds_the_lesson_that_defines_a_word(tab, served, site, opened):
+    root = served if opened == 'served' else site.as_uri()
+    tab.goto(f'{root}/lessons/02-tokens.html')
+    for word, lesson in (('density', 'Probe'), ('record', 'Activations'), ('leading space', 'Tokens')):
+        tab.fill('.smalldocs-search input:visible', word)
+        tab.wait_for_selector('.search-result-title')
+        tab.wait_for_timeout(400)  # the search waits for the end of the typing
+        assert lesson in tab.locator('.search-result-title').all_inner_texts()
+    tab.fill('.smalldocs-search input:visible', 'density')
+    tab.wait_for_timeout(400)
+    tab.locator('.search-result', has=tab.get_by_text('Probe', exact=True)).first.click()
+    tab.wait_for_url('**/lessons/05-probe.html*')
+    assert all(url.startswith((root, 'data:')) for url in tab.asked)
+
+
+def test_code_can_be_copied(tab, served):
+    tab.goto(f'{served}/index.html')
+    button = tab.locator('.code-copy-button').last
+    button.click()
+    copied = tab.evaluate('navigator.clipboard.readText()')
+    assert copied.strip() and copied.strip() in tab.locator('main').inner_text()
+
+
+def test_the_cheat_sheet_prints_on_two_sides(tab, served):
+    tab.goto(f'{served}/reference/cheatsheet.html')
+    assert len(re.findall(rb'/Type\s*/Page\b', tab.pdf(format='A4'))) == 2
+
+
+def test_a_picture_is_whole(soups):
+    for soup in soups.values():
+        for image in soup.select('main img'): assert base64.b64decode(image['src'].partition(',')[2])[:4] == b'\x89PNG'
