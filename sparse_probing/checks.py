@@ -54,7 +54,7 @@ class reveal:
 
     def __repr__(self)->str: return f'Answer: {self.text}'
 
-# %% ../nbs/lib/checks.ipynb #694a6ffd
+# %% ../nbs/lib/checks.ipynb #0d148711
 def learners_copy(
     path:Path, # the notebook of a lesson
 ): # a notebook without outputs, its solutions folded
@@ -62,7 +62,9 @@ def learners_copy(
     notebook, solutions = nbformat.read(path, 4), False
     for cell in notebook.cells:
         solutions = solutions or cell.source.startswith('## Solutions')
-        if cell.cell_type != 'code': continue
+        if cell.cell_type != 'code':
+            cell.source = re.sub(r'^::::(?: .*title="(.+)"})?$', r'\1', cell.source) # folds are for the site
+            continue
         cell.outputs, cell.execution_count = [], None
         if solutions or cell.source.startswith('#| echo: false'):
             cell.metadata['jupyter'] = {'source_hidden': True}

@@ -64,13 +64,21 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     for maths in soup.select('span.math'):
         tex = maths.string.strip()[2:-2]
         maths.replace_with(BeautifulSoup(convert(tex, display='block' if 'display' in maths['class'] else 'inline'), 'html.parser'))
-    script = soup.new_tag('script', src=f'{root}site_libs/search.js')
-    soup.head.append(script)
+    soup.head.append(soup.new_tag('script', src=f'{root}site_libs/search.js'))
+    for header in soup.select('.callout-header[data-bs-toggle]'): fold(header, soup)
     for cell in soup.select('.cell'): anchor(cell, soup)
     for wide in soup.select('main pre, .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
     if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
     if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, branch=settings.branch, page=f'lessons/{page.stem}.ipynb'))
     return str(soup)
+
+
+def fold(header, soup) -> None:
+    """Turn a collapsed callout into the fold that needs no script and obeys the keyboard."""
+    summary, details = soup.new_tag('summary'), soup.new_tag('details')
+    summary.string = header.select_one('.callout-title-container').get_text().strip()
+    details.extend([summary, header.parent.select_one('.callout-body')])
+    header.parent.replace_with(details)
 
 
 def anchor(cell, soup) -> None:
@@ -89,8 +97,8 @@ def link_terms(soup, glossary: dict, target: str) -> None:
     """Link the first mention of each glossary word in running text."""
     for term, (anchor, definition) in glossary.items():
         pattern = re.compile(rf'(?<![\w-]){re.escape(term)}(?:s|es)?(?![\w-])', re.I if len(term) > 1 else 0)
-        for text in soup.main.select_one('section').find_all(string=pattern) if soup.main.select_one('section') else ():
-            if text.find_parent(['a', 'code', 'pre', 'summary', 'math', 'h1', 'h2', 'h3', 'h4']) or not text.find_parent(['p', 'li', 'td']): continue
+        for text in soup.main.find_all(string=pattern):
+            if text.find_parent(['a', 'code', 'pre', 'math', 'header', 'table']) or not text.find_parent(['p', 'li']): continue
             match = pattern.search(text)
             link = soup.new_tag('a', href=f'{target}#{anchor}', title=definition, attrs={'class': 'term'})
             link.string = match[0]

@@ -77,7 +77,9 @@ def test_a_learners_copy_is_checked_and_never_overwritten(tmp_path):
     notebook = json.loads(copy.read_text())
     assert not any(cell.get('outputs') for cell in notebook['cells'])
     stub = next(cell for cell in notebook['cells'] if '... # your code' in ''.join(cell['source']))
-    solution = next(cell for cell in notebook['cells'] if 'Solution of exercise 2' in ''.join(cell['source']))
+    code = [cell for cell in notebook['cells'] if cell['cell_type'] == 'code']
+    solution = [cell for cell in code if ''.join(cell['source']).startswith('def match_by_document')][-1]
+    assert not any('::::' in ''.join(cell['source']) for cell in notebook['cells'])
     run = call('check', 3, '--folder', tmp_path)
     assert run.returncode == 1 and 'it returned nothing' in run.stdout and 'Hint' in run.stdout
     stub['source'] = solution['source']

@@ -155,11 +155,20 @@ def test_only_stubs_are_not_evaluated(path):
             assert ('code', source) in section(path, 'Exercises') and (source.rstrip().endswith('... # your code') or re.fullmatch(r'#\| eval: false\ncheck_\w+\(\w+\)', source))
 
 
+def folded(path, number):
+    """The code cells of a solution, which stand in a collapsed callout."""
+    found, inside = [], False
+    for kind, source in section(path, 'Solutions'):
+        if source.startswith('::::'): inside = source == f':::: {{.callout-tip collapse="true" title="Solution of exercise {number}"}}'
+        if inside and kind == 'code': found.append(source)
+    return found
+
+
 def exercise(path):
     """(check, stub, solution): the name of the check of a lesson's second exercise, and two function sources."""
     code = [source for kind, source in section(path, 'Exercises') if kind == 'code']
     stub = next(source for source in code if source.rstrip().endswith('... # your code'))
-    solution = next(source for kind, source in section(path, 'Solutions') if kind == 'code' and 'code-summary: Solution of exercise 2' in source)
+    solution = folded(path, 2)[0]
     return re.search(r'^(check_\w+)\(', '\n'.join(code), re.M)[1], stub, solution
 
 
@@ -181,10 +190,8 @@ def test_a_solution_is_folded_has_the_signature_asked_for_and_is_checked(path):
     asked, answered = (ast.parse(source).body for source in (stub, solution))
     function = next(node for node in answered if isinstance(node, ast.FunctionDef) and node.name == asked[-1].name)
     assert ast.unparse(function.args) == ast.unparse(asked[-1].args) and ast.get_docstring(asked[-1])
-    folded = [source for kind, source in section(path, 'Solutions') if kind == 'code']
-    assert all('#| code-fold: true' in source for source in folded if 'code-summary' in source)
-    assert folded[folded.index(solution) + 1].strip() == f'{check}({function.name})'
-    assert any('code-summary: Solution of exercise 3' in source for source in folded)
+    assert folded(path, 2)[1].strip() == f'{check}({function.name})' and folded(path, 3)
+    assert all(source in folded(path, 2) + folded(path, 3) for kind, source in section(path, 'Solutions') if kind == 'code')
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)

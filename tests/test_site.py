@@ -106,10 +106,15 @@ def test_every_picture_says_what_it_shows(soups):
         for image in soup.select('main img'): assert len(image.get('alt', '')) > 60, name
 
 
+def test_every_page_is_in_the_sidebar(soups):
+    there = {a['href'].removeprefix('./') for a in soups['index.html'].select('#quarto-sidebar a.sidebar-link[href]')}
+    assert set(PAGES) <= there
+
+
 def test_lessons_link_the_glossary_and_colab(soups):
     for name, soup in soups.items():
         if not name.startswith('lessons/'): continue
-        assert soup.select('a.term[href^="../reference/glossary.html#"]')
+        assert len(soup.select('a.term[href^="../reference/glossary.html#"]')) > 5
         assert soup.select_one('.launch a')['href'].endswith(f"nbs/{name.replace('.html', '.ipynb')}")
         assert {'Edit this page', 'Report an issue'} <= {a.get_text().strip() for a in soup.select('.toc-actions a')}
         assert soup.select('.page-navigation a') and soup.select('#TOC a')
@@ -117,13 +122,14 @@ def test_lessons_link_the_glossary_and_colab(soups):
 
 @pytest.mark.parametrize('name', PAGES)
 def test_a_page_in_a_browser(tab, served, site, name):
-    """It asks no other host, passes axe in light and dark, and does not scroll sideways on a phone."""
+    """It asks no other host, passes axe in light and dark with all folds open, and does not scroll sideways on a phone."""
     serious = []
     for scheme in 'light', 'dark':
         tab.emulate_media(color_scheme='light')
         tab.goto(f'{served}/{name}')
         if scheme == 'dark': tab.click('a.quarto-color-scheme-toggle:visible')
         tab.wait_for_function('dark => document.documentElement.classList.contains("quarto-dark") === dark', arg=scheme == 'dark')
+        tab.evaluate('document.querySelectorAll("details").forEach(fold => fold.open = true)')
         tab.wait_for_timeout(300)  # colours fade in
         tab.add_script_tag(path=AXE)
         found = tab.evaluate('async () => (await axe.run()).violations')
