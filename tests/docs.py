@@ -49,6 +49,11 @@ def build(out: Path) -> Site:
     return site
 
 
+def pictures(notebook: Path) -> list[dict]:
+    """The outputs of a notebook that are pictures."""
+    return [output for cell in json.loads(notebook.read_text())['cells'] for output in cell.get('outputs', ()) if 'image/png' in output.get('data', ())]
+
+
 def terms(glossary: Path) -> dict[str, tuple[str, str]]:
     """The glossary's words, longest first, each with its anchor and the first sentence of its definition."""
     soup = BeautifulSoup(glossary.read_text(), 'html.parser')
@@ -67,6 +72,8 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     soup.head.append(soup.new_tag('script', src=f'{root}site_libs/search.js'))
     for header in soup.select('.callout-header[data-bs-toggle]'): fold(header, soup)
     for cell in soup.select('.cell'): anchor(cell, soup)
+    for image, output in zip(soup.select('main img'), pictures(ROOT / 'nbs' / page.relative_to(out).with_suffix('.ipynb'))):
+        image['width'] = output['metadata']['image/png']['width'] # the picture itself is twice as fine
     for wide in soup.select('main pre, .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
     if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
     if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, branch=settings.branch, page=f'lessons/{page.stem}.ipynb'))

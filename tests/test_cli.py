@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
 from notebooks import ROOT
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
@@ -110,3 +111,5 @@ def test_wrong_words():
 
 def test_continuous_integration_calls_the_tests():
     assert os.access(ROOT / '.ci/run', os.X_OK) and 'make test' in (ROOT / '.ci/run').read_text()
+    steps = [step['run'] for step in yaml.safe_load((ROOT / '.github/workflows/site.yml').read_text())['jobs']['test']['steps'] if 'run' in step]
+    assert steps[-2:] == ['make test', 'make docs']

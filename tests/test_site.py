@@ -171,6 +171,6 @@ def test_the_cheat_sheet_prints_on_two_sides(tab, served):
     assert len(re.findall(rb'/Type\s*/Page\b', tab.pdf(format='A4'))) == 2
 
 
-def test_a_picture_is_whole(soups):
+def test_a_picture_is_whole_and_has_its_size(soups):
     for soup in soups.values():
-        for image in soup.select('main img'): assert base64.b64decode(image['src'].partition(',')[2])[:4] == b'\x89PNG'
+        for image in soup.select('main img'): assert int(image['width']) < 1000 and base64.b64decode(image['src'].partition(',')[2])[:4] == b'\x89PNG'
