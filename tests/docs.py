@@ -2,8 +2,9 @@
 import ast
 import json
 import re
-import sys
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
@@ -49,11 +50,6 @@ def build(out: Path) -> Site:
     return site
 
 
-def pictures(notebook: Path) -> list[dict]:
-    """The outputs of a notebook that are pictures."""
-    return [output for cell in json.loads(notebook.read_text())['cells'] for output in cell.get('outputs', ()) if 'image/png' in output.get('data', ())]
-
-
 def terms(glossary: Path) -> dict[str, tuple[str, str]]:
     """The glossary's words, longest first, each with its anchor and the first sentence of its definition."""
     soup = BeautifulSoup(glossary.read_text(), 'html.parser')
@@ -66,18 +62,27 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     soup = BeautifulSoup(page.read_text(), 'html.parser')
     root = '../' * (len(page.relative_to(out).parts) - 1)
     for element in soup.select('script[src*="//"], link[href*="//"]:not([rel=canonical])'): element.decompose()
-    for maths in soup.select('span.math'):
-        tex = maths.string.strip()[2:-2]
-        maths.replace_with(BeautifulSoup(convert(tex, display='block' if 'display' in maths['class'] else 'inline'), 'html.parser'))
     soup.head.append(soup.new_tag('script', src=f'{root}site_libs/search.js'))
+    for maths in soup.select('span.math'): to_mathml(maths)
     for header in soup.select('.callout-header[data-bs-toggle]'): fold(header, soup)
     for cell in soup.select('.cell'): anchor(cell, soup)
-    for image, output in zip(soup.select('main img'), pictures(ROOT / 'nbs' / page.relative_to(out).with_suffix('.ipynb'))):
-        image['width'] = output['metadata']['image/png']['width'] # the picture itself is twice as fine
+    size_pictures(soup, ROOT / 'nbs' / page.relative_to(out).with_suffix('.ipynb'))
     for wide in soup.select('main pre, .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
     if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
     if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, branch=settings.branch, page=f'lessons/{page.stem}.ipynb'))
     return str(soup)
+
+
+def to_mathml(maths) -> None:
+    """Turn a formula in TeX into MathML, which a browser draws by itself."""
+    display = 'block' if 'display' in maths['class'] else 'inline'
+    maths.replace_with(BeautifulSoup(convert(maths.string.strip()[2:-2], display=display), 'html.parser'))
+
+
+def size_pictures(soup, notebook: Path) -> None:
+    """Show each picture at the width its notebook says; it has twice as many pixels."""
+    outputs = [output for cell in json.loads(notebook.read_text())['cells'] for output in cell.get('outputs', ()) if 'image/png' in output.get('data', ())]
+    for image, output in zip(soup.select('main img'), outputs, strict=True): image['width'] = output['metadata']['image/png']['width']
 
 
 def fold(header, soup) -> None:
@@ -123,5 +128,8 @@ def launch(soup, colab: str) -> None:
 
 
 if __name__ == '__main__':
-    site = build(ROOT / '_docs')
+    with TemporaryDirectory(dir=ROOT, prefix='.docs-') as folder:
+        site = build(Path(folder) / 'site')
+        shutil.rmtree(ROOT / '_docs', ignore_errors=True)
+        (Path(folder) / 'site').rename(ROOT / '_docs')
     print(f'{len(site.pages)} pages in _docs/: open _docs/index.html')

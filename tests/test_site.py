@@ -18,6 +18,13 @@ PAGES = sorted(p.relative_to(ROOT / 'nbs').with_suffix('.html').as_posix() for p
 AXE = ROOT / '.venv/node_modules/axe-core/axe.min.js'
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
+# What lies beyond the right edge of a narrow window, where no box of its own scrolls it into view.
+CUT_OFF = '''() => [...document.querySelectorAll('main *')].filter(element => {
+  if (element.getBoundingClientRect().right <= innerWidth + 1 || element.closest('.visually-hidden')) return false;
+  for (let box = element; box.tagName !== 'MAIN'; box = box.parentElement) if (/auto|scroll/.test(getComputedStyle(box).overflowX)) return false;
+  return true;
+}).map(element => element.outerHTML.slice(0, 200))'''
+
 
 @pytest.fixture(scope='session')
 def site(tmp_path_factory):
@@ -139,6 +146,7 @@ def test_a_page_in_a_browser(tab, served, site, name):
     tab.set_viewport_size({'width': 375, 'height': 800})
     tab.reload()
     assert tab.evaluate('document.scrollingElement.scrollWidth') <= 375
+    assert tab.evaluate(CUT_OFF) == []
     assert [url for url in tab.asked if not url.startswith((served, 'data:'))] == []
 
 
