@@ -54,7 +54,7 @@ class reveal:
 
     def __repr__(self)->str: return f'Answer: {self.text}'
 
-# %% ../nbs/lib/checks.ipynb #ca2878f6
+# %% ../nbs/lib/checks.ipynb #a93f1f0d
 def learners_copy(
     path:Path, # the notebook of a lesson
 ): # a notebook without outputs, its solutions folded
@@ -66,8 +66,10 @@ def learners_copy(
             cell.source = re.sub(r'^::::(?: .*title="(.+)"})?$', r'\1', cell.source) # folds are for the site
             continue
         cell.outputs, cell.execution_count = [], None
+        cell.source = cell.source.removeprefix('#| eval: false\n') # that was for the site
         if solutions or cell.source.startswith('#| echo: false'):
             cell.metadata['jupyter'] = {'source_hidden': True}
+    notebook.cells = [cell for cell in notebook.cells if cell.source]
     return notebook
 
 # %% ../nbs/lib/checks.ipynb #3a59276b
@@ -96,14 +98,14 @@ def outcome(
     printed = ''.join(output.get('text', '') for output in cell.outputs).strip()
     return f'passed, {printed}' if printed else 'passed'
 
-# %% ../nbs/lib/checks.ipynb #ecd6fb8f
+# %% ../nbs/lib/checks.ipynb #6da8fc63
 def run_checks(
     path:Path, # a learner's notebook
 )->list[tuple]: # a check or a failing cell each: its name, and `passed` or what is wrong
     "Run a learner's notebook up to its solutions and judge the cells that call a check."
     notebook = before(nbformat.read(path, 4), '## Solutions')
     code = [cell for cell in notebook.cells if cell.cell_type == 'code']
-    with chdir(path.parent), tqdm(total=len(notebook.cells), desc=path.name, unit=' cells') as progress:
+    with chdir(path.parent), tqdm(total=len(code), desc=path.name, unit=' cells') as progress:
         NotebookClient(notebook, allow_errors=True, timeout=None, kernel_name='python3', config=KERNEL,
                        on_cell_complete=lambda **_: progress.update()).execute()
     found = []
