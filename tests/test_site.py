@@ -154,7 +154,7 @@ def test_a_page_in_a_browser(tab, served, site, name):
 def test_search_finds_the_lesson_that_defines_a_word(tab, served, site, opened):
     root = served if opened == 'served' else site.as_uri()
     tab.goto(f'{root}/lessons/02-tokens.html')
-    for word, lesson in (('density', 'Probe'), ('record', 'Activations'), ('leading space', 'Tokens')):
+    for word, lesson in (('density', 'Probe'), ('neuron_input', 'Activations'), ('leading space', 'Tokens')):
         tab.fill('.smalldocs-search input:visible', word)
         tab.wait_for_selector('.search-result-title')
         tab.wait_for_timeout(400)  # the search waits for the end of the typing
