@@ -15,6 +15,7 @@ from smalldocs.site import Site
 
 ROOT = Path(__file__).parent.parent
 COLAB = 'https://colab.research.google.com/github/{user}/{repo}/blob/{branch}/nbs/{page}'
+LANDMARKS = {'#quarto-sidebar': 'Pages', '#TOC': 'On this page', '.toc-actions': 'This page in the repository', '.page-navigation': 'Previous and next page', '.quarto-secondary-nav': 'Where you are'}
 
 # The search of smalldocs fetches its index, which a browser forbids to a page that was opened as a file. A script may be loaded.
 SEARCH = """const fetched = window.fetch;
@@ -63,6 +64,7 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     root = '../' * (len(page.relative_to(out).parts) - 1)
     for element in soup.select('script[src*="//"], link[href*="//"]:not([rel=canonical])'): element.decompose()
     soup.head.append(soup.new_tag('script', src=f'{root}site_libs/search.js'))
+    name_landmarks(soup)
     for maths in soup.select('span.math'): to_mathml(maths)
     for header in soup.select('.callout-header[data-bs-toggle]'): fold(header, soup)
     for cell in soup.select('.cell'): anchor(cell, soup)
@@ -71,6 +73,13 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
     if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, branch=settings.branch, page=f'lessons/{page.stem}.ipynb'))
     return str(soup)
+
+
+def name_landmarks(soup) -> None:
+    """Tell the navigations of a page apart for those who hear it."""
+    for selector, label in LANDMARKS.items():
+        for element in soup.select(selector): element['role'], element['aria-label'] = 'navigation', label
+    for toggle in soup.select('#quarto-sidebar a[data-bs-toggle]'): toggle['role'] = 'button'
 
 
 def to_mathml(maths) -> None:

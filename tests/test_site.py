@@ -130,7 +130,7 @@ def test_lessons_link_the_glossary_and_colab(soups):
 @pytest.mark.parametrize('name', PAGES)
 def test_a_page_in_a_browser(tab, served, site, name):
     """It asks no other host, passes axe in light and dark with all folds open, and does not scroll sideways on a phone."""
-    serious = []
+    wrong = []
     for scheme in 'light', 'dark':
         tab.emulate_media(color_scheme='light')
         tab.goto(f'{served}/{name}')
@@ -141,8 +141,8 @@ def test_a_page_in_a_browser(tab, served, site, name):
         tab.add_script_tag(path=AXE)
         found = tab.evaluate('async () => (await axe.run()).violations')
         for v in found:
-            if v['impact'] in ('serious', 'critical'): serious += [f"{scheme} {v['id']}: {node['html'][:200]}" for node in v['nodes'][:9]]
-    assert not serious, '\n'.join(serious)
+            if v['impact'] != 'minor': wrong += [f"{scheme} {v['id']}: {node['html'][:200]}" for node in v['nodes'][:9]]
+    assert not wrong, "\n".join(wrong)
     tab.set_viewport_size({'width': 375, 'height': 800})
     tab.reload()
     assert tab.evaluate('document.scrollingElement.scrollWidth') <= 375
