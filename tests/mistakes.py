@@ -88,7 +88,7 @@ def with_replacement(y, group, seed=0):
     rng, kept = np.random.default_rng(seed), [np.zeros(0, int)]
     for g in np.unique(group):
         sides = [np.flatnonzero((group == g) & (y == k)) for k in (0, 1)]
-        kept += [rng.choice(side, max(map(len, sides))) for side in sides if min(map(len, sides))]
+        kept += [rng.choice(side, min(map(len, sides))) for side in sides if min(map(len, sides))]
     return np.sort(np.concatenate(kept))
 
 
