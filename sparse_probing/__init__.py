@@ -16,6 +16,7 @@ PUBLIC = {
     'examples': ['contrast', 'Examples'],
     'activations': ['record', 'Activations', 'neuron_input'],
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
+    'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

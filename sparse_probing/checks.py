@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NotYet', 'compare', 'reveal', 'learners_copy', 'copy_lessons', 'outcome', 'run_checks', 'check_best_neuron',
            'check_drop_duplicates', 'check_find_phrase', 'check_match_by_document', 'check_largest_writers',
-           'check_document_interval']
+           'check_document_interval', 'check_worst_violation']
 
 # %% ../nbs/lib/checks.ipynb #ba562d0a
 import re
@@ -235,3 +235,21 @@ def check_document_interval(
                 (lone % 4 > 0, lone), same, f'ten draws with seed 3 and with seed {seed}: the same interval?',
                 'draw from `np.random.default_rng(seed)`')
     print('document_interval: all 6 cases right')
+
+# %% ../nbs/lib/checks.ipynb #66326541
+def check_worst_violation(
+    worst_violation, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on the solver."
+    X, y, none = np.array([[1., 0.], [-1., 0.], [2., 1.], [-2., 1.]]), np.array([1, 0, 1, 0]), np.zeros(2)
+    case = f'X {X.tolist()}, y {y.tolist()}, '
+    compare(worst_violation, (X, y, none, 0., 1.), 2., case + 'coef [0, 0], C = 1',
+            'the sums are 3 and 0: a zero coefficient is allowed a size of 1')
+    compare(worst_violation, (-X, y, none, 0., 1.), 2., 'the same with -X', 'a sum may be too large on the negative side')
+    compare(worst_violation, (X, y, none, 0., .2), 0., case + 'coef [0, 0], C = 0.2', 'below 1 nothing is broken, and 0 is the least')
+    wrong = 4 / (1 + np.exp(-2)) + 2 / (1 + np.exp(-1))
+    compare(lambda *a: round(float(worst_violation(*a)), 6), (X, y, np.array([-1., 0.]), 0., 1.), round(wrong + 1, 6),
+            case + 'coef [-1, 0], C = 1', 'a coefficient that is not zero wants its sum at its own sign')
+    compare(lambda *a: round(float(worst_violation(*a)), 6), (0 * X, y, none, 3., 1.), round(4 / (1 + np.exp(-3)) - 2, 6),
+            'X all zero, coef [0, 0], intercept 3, C = 1', 'the intercept has a condition of its own: the residuals sum to 0')
+    print('worst_violation: all 5 cases right')

@@ -132,6 +132,27 @@ def ninety_percent(right, group, resamples=1000, seed=0):
     return tuple(np.quantile(counts @ hits / (counts @ rows), [.05, .95]))
 
 
+def allows_nothing(X, y, coef, intercept, C):
+    # a zero coefficient is held to a sum of zero
+    sign = 2 * y - 1
+    r = sign / (1 + np.exp(sign * (X @ coef + intercept)))
+    return max(abs(C * r @ X - np.sign(coef)).max(), abs(C * r.sum()))
+
+
+def forgets_the_intercept(X, y, coef, intercept, C):
+    # the residuals need not balance
+    sign = 2 * y - 1
+    sums = C * (sign / (1 + np.exp(sign * (X @ coef + intercept)))) @ X
+    return np.where(coef == 0, np.maximum(abs(sums) - 1, 0), abs(sums - np.sign(coef))).max()
+
+
+def takes_sizes_only(X, y, coef, intercept, C):
+    # a coefficient of the wrong sign passes
+    sign = 2 * y - 1
+    r = sign / (1 + np.exp(sign * (X @ coef + intercept)))
+    return max(np.maximum(abs(C * r @ X) - 1, 0).max(), abs(C * r.sum()))
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
@@ -139,4 +160,5 @@ MISTAKES = {
     'check_match_by_document': [balances_overall, takes_the_first, with_replacement],
     'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
+    'check_worst_violation': [allows_nothing, forgets_the_intercept, takes_sizes_only],
 }
