@@ -17,6 +17,7 @@ PUBLIC = {
     'activations': ['record', 'Activations', 'neuron_input'],
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
     'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
+    'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

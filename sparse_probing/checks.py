@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NotYet', 'compare', 'reveal', 'learners_copy', 'copy_lessons', 'outcome', 'run_checks', 'check_best_neuron',
            'check_drop_duplicates', 'check_find_phrase', 'check_match_by_document', 'check_largest_writers',
-           'check_document_interval', 'check_worst_violation']
+           'check_document_interval', 'check_worst_violation', 'check_entry_order']
 
 # %% ../nbs/lib/checks.ipynb #ba562d0a
 import re
@@ -253,3 +253,20 @@ def check_worst_violation(
     compare(lambda *a: round(float(worst_violation(*a)), 6), (0 * X, y, none, 3., 1.), round(4 / (1 + np.exp(-3)) - 2, 6),
             'X all zero, coef [0, 0], intercept 3, C = 1', 'the intercept has a condition of its own: the residuals sum to 0')
     print('worst_violation: all 5 cases right')
+
+# %% ../nbs/lib/checks.ipynb #b74998fd
+def check_entry_order(
+    entry_order, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on the path."
+    C = np.array([.1, 1., 10., 100.])
+    coef = np.array([[0, 0, 0, 0, 0], [0, -2, 0, 0, .5], [1, -1, 3, 0, 0], [2, 0, 0, 0, -.5]])
+    case = f'C {C.tolist()}, coef {coef.tolist()}: '
+    lives = {1: (1., 10.), 4: (1., 100.), 0: (10., 100.), 2: (10., 10.)}
+    compare(lambda *a: sorted(entry_order(*a)), (C, coef), [0, 1, 2, 4], case + 'neurons that ever enter',
+            'neuron 3 is never there; a negative coefficient is there')
+    compare(lambda *a: entry_order(*a)[4], (C, coef), (1., 100.), case + 'neuron 4', 'it leaves and comes back: seen last at 100')
+    compare(lambda *a: entry_order(*a)[1], (C, coef), (1., 10.), case + 'neuron 1', 'it is zero again at 100')
+    compare(lambda *a: list(entry_order(*a).items()), (C, coef), list(lives.items()), case + 'all, in order',
+            'the first to enter comes first; together, the lower number')
+    print('entry_order: all 4 cases right')

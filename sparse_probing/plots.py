@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'ACCENT', 'QUIET', 'STYLE', 'style', 'histogram', 'coefficients', 'selected_neurons', 'density_curve',
-           'objective_curve', 'solver_trap']
+           'objective_curve', 'solver_trap', 'coefficient_paths', 'score_curve']
 
 # %% ../nbs/lib/plots.ipynb #797930af
 from contextlib import contextmanager
@@ -151,3 +151,40 @@ def solver_trap(
     axes[1].set(xscale='log', yscale='log', xlabel='C', ylabel='relative duality gap', title='How far off it may be')
     axes[0].legend()
     return axes
+
+# %% ../nbs/lib/plots.ipynb #6319e08e
+@style()
+def coefficient_paths(
+    C:np.ndarray, # increasing 1/lambda (m,)
+    coef, # coefficients (m, d), dense or scipy sparse
+    named:int=4, # neurons to name, the largest last coefficients first
+    ax=None, # axes to draw on; made where missing
+):
+    "Coefficients of all neurons that ever enter, against C."
+    ax = ax or plt.subplots(figsize=(8, 3.6))[1]
+    coef = np.asarray(coef.toarray() if hasattr(coef, 'toarray') else coef)
+    ever = np.flatnonzero(coef.any(0))
+    named = ever[np.argsort(-abs(coef[-1, ever]), kind='stable')[:named]]
+    for j in np.setdiff1d(ever, named): ax.plot(C, coef[:, j], color=QUIET, lw=.8)
+    for k, j in enumerate(named): ax.plot(C, coef[:, j], ms=3, ls='-', label=f'{j}', **CLASSES[k % 4])
+    ax.set(xscale='log', xlabel='C', ylabel='coefficient', title=f'{len(ever)} neurons enter along the path')
+    ax.legend(title='neuron')
+    return ax
+
+@style()
+def score_curve(
+    table, # a row a C: columns density, train, held_out, error; the index is C
+    chosen:dict, # label -> C
+    ax=None, # axes to draw on; made where missing
+):
+    "Score against density, with a band of one standard error and the chosen points."
+    ax = ax or plt.subplots(figsize=(7, 3.6))[1]
+    percent, score, error = 100 * table.density, table.held_out, table.error
+    ax.plot(percent, table.train, color=QUIET, ls='--', label='training rows')
+    ax.plot(percent, score, '-', color=CLASSES[0]['color'], label='held-out rows')
+    ax.fill_between(percent, score - error, score + error, color=CLASSES[0]['color'], alpha=.15, lw=0)
+    for k, (label, C) in enumerate(chosen.items(), 1):
+        ax.plot(percent[C], score[C], ls='', ms=9, label=f'{label}: C = {C:.3g}', **CLASSES[k % 4])
+    ax.set(xlabel='density, percent', ylabel='balanced accuracy', title='What each neuron more is worth')
+    ax.legend()
+    return ax

@@ -200,7 +200,7 @@ class Problem:
         if s.shape != (n,): raise ValueError(f'X has {n} rows, sample_weight has shape {s.shape}')
         if not (np.isfinite(s).all() and (s >= 0).all()): raise ValueError('weights must be finite and not negative')
         y = np.where(y == classes[1], 1., -1.)
-        if min(s[y > 0].sum(), s[y < 0].sum()) == 0: raise ValueError('the weights leave one class only')
+        if min(s[y > 0].sum(), s[y < 0].sum()) == 0: raise ValueError('the weights leave one class only: those of the other are zero')
         return cls(columns, y, s)
 
     def null(self)->tuple[float, np.ndarray]: # the intercept, the residuals (n,)

@@ -153,6 +153,30 @@ def takes_sizes_only(X, y, coef, intercept, C):
     return max(np.maximum(abs(C * r @ X) - 1, 0).max(), abs(C * r.sum()))
 
 
+def by_neuron_number(C, coef):
+    # not in the order of entry
+    on = coef != 0
+    return {j: (C[on[:, j].argmax()], C[len(C) - 1 - on[::-1, j].argmax()]) for j in np.flatnonzero(on.any(0))}
+
+
+def positive_only(C, coef):
+    # a negative coefficient does not count
+    return when_they_live(C, coef > 0)
+
+
+def until_it_first_leaves(C, coef):
+    # a neuron that comes back is not seen again
+    on = coef != 0
+    gap = (np.cumsum(on, 0) > 0) & ~on
+    return when_they_live(C, on & (np.cumsum(gap, 0) == 0))
+
+
+def when_they_live(C, on):
+    first, last = on.argmax(0), len(C) - 1 - on[::-1].argmax(0)
+    ever = np.flatnonzero(on.any(0))
+    return {int(j): (C[first[j]], C[last[j]]) for j in ever[np.argsort(first[ever], kind='stable')]}
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
@@ -160,5 +184,6 @@ MISTAKES = {
     'check_match_by_document': [balances_overall, takes_the_first, with_replacement],
     'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
+    'check_entry_order': [by_neuron_number, positive_only, until_it_first_leaves],
     'check_worst_violation': [allows_nothing, forgets_the_intercept, takes_sizes_only],
 }
