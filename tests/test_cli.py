@@ -10,7 +10,7 @@ from notebooks import ROOT
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
 KEYS = ['model', 'text', 'layer', 'position', 'n_per_class', 'documents', 'tokens', 'occurrences', 'X_shape', 'train', 'test', 'C', 'accuracy',
-        'nonzero', 'density', 'path', 'seconds']
+        'nonzero', 'density', 'gap', 'path', 'seconds']
 
 
 def call(*arguments, **environment):
@@ -25,7 +25,7 @@ def test_tour(tmp_path):
     result = json.loads((tmp_path / 'tour/tour.json').read_text())
     assert list(result) == KEYS and len(result['path']) == 17 and result['train'] + result['test'] == 200
     assert set(result['occurrences']) == {' the', ' an'} and result['accuracy'] > .9 and 0 < result['nonzero'] < 100
-    assert all(set(point) == {'C', 'nonzero', 'density'} for point in result['path'])
+    assert all(set(point) == {'C', 'nonzero', 'density', 'gap'} and point['gap'] <= 1e-6 for point in result['path'])
     pictures = list((tmp_path / 'tour').glob('*.png'))
     report = (tmp_path / 'tour/README.md').read_text()
     assert len(pictures) == 4 and all(p.stat().st_size > 5000 and f']({p.name})' in report for p in pictures)
