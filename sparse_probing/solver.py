@@ -6,13 +6,13 @@
 __all__ = ['compiled', 'balance', 'residuals', 'sum_rows', 'sum_columns', 'readable', 'over_columns', 'Columns', 'Problem',
            'c_min', 'entropy', 'dual', 'certificate', 'combine', 'check_C', 'duality_gap', 'descend', 'jump', 'misfit',
            'solve_quadratic', 'Working', 'weigh', 'curvature', 'newton', 'optimum', 'L1Path', 'stages', 'start',
-           'l1_path', 'collect']
+           'extrapolate', 'l1_path', 'collect']
 
 # %% ../nbs/lessons/06-solver.ipynb #cb9a2d03
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,17 +40,19 @@ def balance(
     "Solve for the intercept at which both classes are wrong to the same extent."
     shift, low, high = 0., -np.inf, np.inf
     for _ in range(200):
-        slope, curve = 0., 0.
+        slope, curve, total = 0., 0., 0.
         for i in range(len(f)):
             wrong = 1 / (1 + np.exp(y[i] * (f[i] + shift)))
             slope += s[i] * y[i] * wrong
             curve += s[i] * wrong * (1 - wrong)
+            total += s[i] * wrong
+        if abs(slope) <= 1e-14 * total: break
         if slope > 0: low = shift
         else: high = shift
         step = max(-4., min(4., slope / curve)) if curve > 0 else 4 * np.sign(slope)
         new = shift + step
         if not low < new < high: new = (max(low, shift - 4) + min(high, shift + 4)) / 2
-        if abs(new - shift) <= 1e-15 * abs(shift): break
+        if new == shift: break
         shift = new
     return shift
 
@@ -133,7 +135,7 @@ def over_columns(
     d = len(out)
     if X.size < 2 ** 20: return loop(X, mean, r, out, 0, d)
     with ThreadPoolExecutor(get_num_threads()) as threads:
-        list(threads.map(lambda start: loop(X, mean, r, out, start, min(start + 1024, d)), range(0, d, 1024)))
+        list(threads.map(lambda start: loop(X, mean, r, out, start, min(start + 256, d)), range(0, d, 256)))
 
 # %% ../nbs/lessons/06-solver.ipynb #d45b3ac6
 class Columns:
@@ -335,21 +337,23 @@ def jump(
     "Solve for the coefficients that are not zero, their signs held."
     on = np.flatnonzero(w)
     if not len(on): return
-    rows = H[on]
-    size = np.sqrt(np.diag(rows[:, on]))
-    scaled = rows[:, on] / np.outer(size, size) + 1e-10 * np.eye(len(on))
-    try: factor = linalg.cho_factor(scaled, lower=True, overwrite_a=True, check_finite=False)
+    inner = H[on][:, on]
+    size = np.sqrt(np.diag(inner))
+    inner /= size * size[:, None]
+    inner[np.diag_indices_from(inner)] += 1e-10
+    try: factor = linalg.cho_factor(inner.T, lower=True, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError: return
-    step = linalg.cho_solve(factor, -(g[on] + np.sign(w[on])) / size, check_finite=False) / size
-    crossing = np.divide(-w[on], step, out=np.full(len(on), np.inf), where=w[on] * step < 0)
+    step = np.zeros(len(w))
+    step[on] = linalg.cho_solve(factor, -(g[on] + np.sign(w[on])) / size, check_finite=False) / size
+    crossing = np.divide(-w, step, out=np.full(len(w), np.inf), where=w * step < 0)
     reach = np.append(np.sort(crossing[crossing < 1]), 1)
-    slope, bend = g[on] @ step, step @ rows[:, on] @ step
-    value = [slope * t + bend * t * t / 2 + abs(w[on] + t * step).sum() for t in reach]
+    slope, bend = g @ step, step @ (H @ step)
+    value = [slope * t + bend * t * t / 2 + abs(w + t * step).sum() for t in reach]
+    if not min(value) < abs(w).sum(): return
     t = reach[np.argmin(value)]
-    if not min(value) < abs(w[on]).sum(): return
-    new = np.where((crossing <= t), 0, w[on] + t * step)
-    g += (new - w[on]) @ rows
-    w[on] = new
+    new = np.where(crossing <= t, 0, w + t * step)
+    g += H @ (new - w)
+    w[:] = new
 
 # %% ../nbs/lessons/06-solver.ipynb #ec942593
 def misfit(
@@ -368,7 +372,7 @@ def solve_quadratic(
     g, w = g.copy(), w.copy()
     enough = max(misfit(g, w) / 50, 1e-9)
     for _ in range(20):
-        descend(H, g, w, 20, enough / 2)
+        descend(H, g, w, 60, enough / 2)
         if misfit(g, w) <= enough: break
         jump(H, g, w)
         if misfit(g, w) <= enough: break
@@ -389,10 +393,20 @@ class Working:
         on = np.flatnonzero(self.w)
         return combine(self.columns, on, np.zeros(len(on)), self.w[on], self.columns.shape[1]) + self.b
 
+    def dense(self, d:int)->np.ndarray: # (d,)
+        "The coefficients of all neurons."
+        coef = np.zeros(d)
+        coef[self.ids] = self.w
+        return coef
+
     def slopes(self, r:np.ndarray)->np.ndarray: # (k,)
         "The sums of residual times centred activation."
         sum_columns(self.columns, self.mean, r, out := np.zeros(len(self.ids)), 0, len(self.ids))
         return out
+
+    def objective(self, problem:Problem, C:float)->float:
+        "The objective at these coefficients."
+        return abs(self.w).sum() + C * residuals(self.scores(), problem.y, problem.s)[0]
 
     def keep(self, which:np.ndarray): # bool (k,)
         "Leave the others out of play."
@@ -451,7 +465,7 @@ def newton(
         sums = work.slopes(r)
         objective = abs(work.w).sum() + C * loss
         if objective - dual(sums, 0, r, s, C) <= tol * objective: return taken
-        on = np.flatnonzero((work.w != 0) | (abs(C * sums) > .9))
+        on = np.flatnonzero((work.w != 0) | (abs(C * sums) > .95))
         H, mean = curvature(work.columns, on, C * curve)
         w = work.w[on]
         u = solve_quadratic(H + 1e-10 * np.diag(np.diag(H)), -C * sums[on], w)
@@ -475,11 +489,11 @@ def optimum(
 )->tuple: # objective, relative gap, Newton steps, the sums of all neurons (d,)
     "Minimise for one C, from where the working set stands."
     steps = 0
-    work.keep((work.w != 0) | (C * abs(sums[work.ids]) > .95))
+    work.keep((work.w != 0) | (C * abs(sums[work.ids]) > .8))
     while True:
         excess = C * abs(sums)
         excess[work.ids] = 0
-        new = np.flatnonzero(excess > 1)
+        new = np.flatnonzero(excess > .9)
         room = max(20, np.count_nonzero(work.w))
         new = new[np.argsort(-excess[new], kind='stable')[:room]]
         work.add(problem.columns, new)
@@ -536,6 +550,21 @@ def start(
     if not (np.isfinite(coef).all() and np.isfinite(work.b)): raise ValueError('warm_start is not finite')
     return work
 
+# %% ../nbs/lessons/06-solver.ipynb #c3180f2a
+def extrapolate(
+    problem:Problem,
+    work:Working, # the last fit; moved where that lowers the objective
+    trail:list, # the last two fits: C, coefficients (d,), intercept
+    C:float, # where to go
+):
+    "Go on along the path in a straight line."
+    if len(trail) < 2: return
+    (earlier, coef, b), (last, _, _) = trail
+    step = np.log(C / last) / np.log(last / earlier)
+    w = work.w + step * (work.w - coef[work.ids])
+    there = replace(work, w=np.where(w * work.w > 0, w, 0), b=work.b + step * (work.b - b))
+    if there.objective(problem, C) < work.objective(problem, C): work.w, work.b = there.w, there.b
+
 # %% ../nbs/lessons/06-solver.ipynb #c4fedd80
 def l1_path(
     X, # activations (n, d): array or memory map of any number type, or torch tensor; never copied whole
@@ -552,12 +581,14 @@ def l1_path(
     if not tol > 0 or max_iter < 1: raise ValueError(f'tol={tol} and max_iter={max_iter}: both must be positive')
     order, places = np.unique(grid, return_inverse=True)
     with threadpool_limits(1, user_api='blas'):
-        work, fits = start(problem, warm_start), []
+        work, fits, trail = start(problem, warm_start), [], []
         _, _, sums = certificate(problem, work.scores(), abs(work.w).sum(), order[0])
         largest = abs(sums).max()
         first = order[0] if warm_start is not None or largest == 0 else 1 / largest
         for c, wanted in tqdm([*stages(order, first)], desc='l1_path', unit=' C', delay=3, leave=False):
+            extrapolate(problem, work, trail, c)
             *found, sums = optimum(problem, work, sums, c, tol if wanted else max(tol, .01), max_iter)
+            trail = [*trail[-1:], (c, work.dense(problem.columns.d), work.b)]
             if wanted: fits.append((*found, work.b, work.ids[work.w != 0], work.w[work.w != 0]))
     return collect(grid, [fits[place] for place in places.ravel()], problem.columns.d, tol)
 
