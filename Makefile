@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AXE := $(VENV)/node_modules/axe-core/axe.min.js
 
-.PHONY: help tour test lab docs serve sync clean
+.PHONY: help tour test fuzz lab docs serve sync clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -15,6 +15,9 @@ tour: $(READY) ## run the first lesson; figures, tables and numbers go to report
 
 test: $(READY) $(AXE) ## everything that is tested, notebooks and site included
 	$(BIN)/python -m pytest
+
+fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
+	$(BIN)/python tests/fuzz.py 20000
 
 lab: $(READY) ## copy the lessons to my-lessons and open JupyterLab on them
 	$(BIN)/sparse-probing lessons my-lessons

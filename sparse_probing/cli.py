@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'MINE', 'BENCHES', 'show', 'tour', 'lessons', 'check', 'check_packages', 'check_assets', 'check_machine',
-           'doctor', 'fetch', 'bench', 'main']
+           'doctor', 'fetch', 'readable', 'bench', 'main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
@@ -156,22 +156,32 @@ def fetch():
     for text in ('wiki', 'news'): print(f'{text}: {sum(1 for _ in read_documents(text))} documents')
 
 # %% ../nbs/lib/cli.ipynb #5971d787
-BENCHES = {'tour': 'bench_tour'} # name -> function of `sparse_probing.bench`
+BENCHES = {'tour': 'bench_tour', 'solver': 'bench_solver', 'growth': 'bench_growth'} # name -> function of `sparse_probing.bench`
+
+def readable(value)->str:
+    "A cell of a table: numbers to three digits."
+    if value is None or value != value: return ''
+    if isinstance(value, float): return f'{value:.3g}' if value < 1000 else f'{value:.0f}'
+    return str(value)
 
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help='what to compare: tour')] = 'tour',
+    what:Annotated[str, typer.Argument(help='what to compare: tour, solver or growth')] = 'tour',
     repeats:Annotated[int, typer.Option(min=1, help='runs of each way; the table has medians')] = 3,
+    out:Annotated[Path|None, typer.Option(help='a folder for the table as CSV, and for the picture of growth')] = None,
 ):
     "Compare the package with the usual way, on this machine."
     if what not in BENCHES:
         raise ValueError(f'there is no bench {what!r}: choose one of {", ".join(BENCHES)}')
     from sparse_probing import bench as benches
     table = getattr(benches, BENCHES[what])(repeats=repeats)
-    rows = [[step, *(f'{value:.3g}' if value < 1000 else f'{value:.0f}' for value in row)]
-            for step, row in zip(table.index, table.values)]
-    show(f'bench {what}', ['step', *table.columns], rows)
+    flat = table.reset_index(names=table.index.names if table.index.names != [None] else 'step')
+    show(f'bench {what}', list(flat.columns), [[readable(value) for value in row] for row in flat.to_numpy(object)])
     print(table.attrs['note'])
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        table.to_csv(out / f'{what}.csv')
+        if what == 'growth': benches.growth_curves(table)[0].figure.savefig(out / 'growth.png', dpi=150)
 
 # %% ../nbs/lib/cli.ipynb #0b398e04
 def main()->None:

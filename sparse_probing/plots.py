@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'ACCENT', 'QUIET', 'STYLE', 'style', 'histogram', 'coefficients', 'selected_neurons', 'density_curve',
-           'objective_curve', 'solver_trap', 'coefficient_paths', 'score_curve']
+           'objective_curve', 'solver_trap', 'coefficient_paths', 'score_curve', 'growth_curves']
 
 # %% ../nbs/lib/plots.ipynb #797930af
 from contextlib import contextmanager
@@ -188,3 +188,21 @@ def score_curve(
     ax.set(xlabel='density, percent', ylabel='balanced accuracy', title='What each neuron more is worth')
     ax.legend()
     return ax
+
+# %% ../nbs/lib/plots.ipynb #3e1e886e
+@style()
+def growth_curves(
+    table, # a row a size: columns n, d, seconds; the index says which of n and d grows
+    axes=None, # two axes to draw on; made where missing
+):
+    "Seconds against the number of rows and against the number of columns."
+    if axes is None: axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)[1]
+    for ax, by, held, what in zip(axes, 'nd', 'dn', ('rows', 'neurons')):
+        part = table.loc[by]
+        x, seconds = part[by].to_numpy(float), part.seconds.to_numpy(float)
+        ax.plot(x, seconds, ls='-', label='measured', **CLASSES[0])
+        ax.plot(x, seconds[-1] * x / x[-1], color=QUIET, ls='--', label='in proportion')
+        ax.set(xscale='log', yscale='log', xlabel=f'{by}, {what}', title=f'{held} = {part[held].iloc[0]}')
+    axes[0].set_ylabel('seconds')
+    axes[0].legend()
+    return axes

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['compiled', 'balance', 'residuals', 'sum_rows', 'sum_columns', 'readable', 'over_columns', 'Columns', 'Problem',
-           'c_min', 'entropy', 'dual', 'certificate', 'combine', 'check_C', 'duality_gap', 'descend', 'jump', 'misfit',
-           'solve_quadratic', 'Working', 'weigh', 'curvature', 'newton', 'optimum', 'L1Path', 'stages', 'start',
-           'extrapolate', 'l1_path', 'collect']
+           'c_min', 'entropy', 'dual', 'rounding', 'certificate', 'combine', 'check_C', 'duality_gap', 'descend',
+           'jump', 'misfit', 'solve_quadratic', 'Working', 'weigh', 'curvature', 'newton', 'optimum', 'L1Path',
+           'stages', 'start', 'extrapolate', 'l1_path', 'collect']
 
 # %% ../nbs/lessons/06-solver.ipynb #cb9a2d03
 import warnings
@@ -248,19 +248,31 @@ def dual(
     return C * entropy(r, s, 1 / max(1, largest))
 
 # %% ../nbs/lessons/06-solver.ipynb #1f885a5e
+def rounding(
+    columns:Columns,
+    ids:np.ndarray, # neurons (k,)
+    w:np.ndarray, # their coefficients (k,)
+    b:float, # intercept
+)->float:
+    "A bound on the rounding error of any score."
+    size = abs(w) @ (abs(columns.mean[ids]) + columns.reach[ids]) + abs(b)
+    return (np.count_nonzero(w) + 2) * np.finfo(float).eps * size
+
 def certificate(
     problem:Problem,
     f:np.ndarray, # scores of the rows (n,)
+    error:float, # bound on their rounding errors
     norm:float, # sum of the absolute coefficients
     C:float,
 )->tuple[float, float, np.ndarray]: # objective, relative gap, the sums of all neurons (d,)
     "How far above the minimum the objective can be, as a share of it."
     columns, y, s = problem.columns, problem.y, problem.s
-    objective = norm + C * residuals(f, y, s)[0]
+    loss = residuals(f, y, s)[0]
+    objective, doubt = norm + C * loss, C * loss * np.expm1(min(error, 700))
     r = residuals(f + balance(f, y, s), y, s)[1]
     sums = columns.sums(r)
     slack = columns.n * np.finfo(float).eps * abs(r).sum() * columns.reach
-    return objective, 1 - dual(sums, slack, r, s, C) / objective, sums
+    return objective, 1 - (dual(sums, slack, r, s, C) - doubt) / objective, sums
 
 # %% ../nbs/lessons/06-solver.ipynb #43702934
 @compiled
@@ -302,7 +314,7 @@ def duality_gap(
     on, b = np.flatnonzero(coef), float(np.squeeze(intercept))
     if not np.isfinite(coef).all() or not np.isfinite(b): raise ValueError('coef or intercept is not finite')
     f = combine(problem.columns.take(on), np.arange(len(on)), np.zeros(len(on)), coef[on], problem.columns.n) + b
-    return certificate(problem, f, abs(coef).sum(), C)[1]
+    return certificate(problem, f, rounding(problem.columns, on, coef[on], b), abs(coef).sum(), C)[1]
 
 # %% ../nbs/lessons/06-solver.ipynb #dbe91258
 @compiled
@@ -392,6 +404,11 @@ class Working:
         "Scores of the rows."
         on = np.flatnonzero(self.w)
         return combine(self.columns, on, np.zeros(len(on)), self.w[on], self.columns.shape[1]) + self.b
+
+    def certificate(self, problem:Problem, C:float)->tuple: # objective, relative gap, the sums of all neurons (d,)
+        "How far above the minimum these coefficients can be."
+        error = rounding(problem.columns, self.ids, self.w, self.b)
+        return certificate(problem, self.scores(), error, abs(self.w).sum(), C)
 
     def dense(self, d:int)->np.ndarray: # (d,)
         "The coefficients of all neurons."
@@ -499,7 +516,7 @@ def optimum(
         work.add(problem.columns, new)
         taken = newton(problem, work, C, .3 * tol, most - steps)
         steps += taken
-        objective, gap, sums = certificate(problem, work.scores(), abs(work.w).sum(), C)
+        objective, gap, sums = work.certificate(problem, C)
         if gap <= tol or steps >= most or not (taken or len(new)): return objective, gap, steps, sums
 
 # %% ../nbs/lessons/06-solver.ipynb #3f993325
@@ -582,7 +599,7 @@ def l1_path(
     order, places = np.unique(grid, return_inverse=True)
     with threadpool_limits(1, user_api='blas'):
         work, fits, trail = start(problem, warm_start), [], []
-        _, _, sums = certificate(problem, work.scores(), abs(work.w).sum(), order[0])
+        _, _, sums = work.certificate(problem, order[0])
         largest = abs(sums).max()
         first = order[0] if warm_start is not None or largest == 0 else 1 / largest
         for c, wanted in tqdm([*stages(order, first)], desc='l1_path', unit=' C', delay=3, leave=False):
