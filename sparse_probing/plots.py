@@ -177,16 +177,17 @@ def score_curve(
     chosen:dict, # label -> C
     ax=None, # axes to draw on; made where missing
 ):
-    "Score against density, with a band of one standard error and the chosen points."
-    ax = ax or plt.subplots(figsize=(7, 3.6))[1]
-    percent, score, error = 100 * table.density, table.held_out, table.error
-    ax.plot(percent, table.train, color=QUIET, ls='--', label='training rows')
-    ax.plot(percent, score, '-', color=CLASSES[0]['color'], label='held-out rows')
-    ax.fill_between(percent, score - error, score + error, color=CLASSES[0]['color'], alpha=.15, lw=0)
+    "Score against density, the mean where several C share one, with a band of one standard error and the chosen points."
+    ax = ax or plt.subplots(figsize=(8.5, 3.6))[1]
+    mean, blue = table.groupby('density').mean(), CLASSES[0]['color']
+    percent = 100 * mean.index
+    ax.plot(percent, mean.train, color=QUIET, ls='--', label='training rows')
+    ax.plot(percent, mean.held_out, '-', color=blue, label='held-out rows')
+    ax.fill_between(percent, mean.held_out - mean.error, mean.held_out + mean.error, color=blue, alpha=.15, lw=0)
     for k, (label, C) in enumerate(chosen.items(), 1):
-        ax.plot(percent[C], score[C], ls='', ms=9, label=f'{label}: C = {C:.3g}', **CLASSES[k % 4])
+        ax.plot(100 * table.density[C], table.held_out[C], ls='', ms=9, label=f'{label}: C = {C:.3g}', **CLASSES[k % 4])
     ax.set(xlabel='density, percent', ylabel='balanced accuracy', title='What each neuron more is worth')
-    ax.legend()
+    ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax
 
 # %% ../nbs/lib/plots.ipynb #3e1e886e
