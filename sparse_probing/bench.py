@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TARGETS', 'SOLVERS', 'EVERYONE', 'ALL_BUT_SAGA', 'measure', 'count_nonzeros', 'usual_way', 'our_way', 'bench_tour',
-           'one_by_one', 'by_l1_path', 'by_sklearn', 'by_skglm', 'by_celer', 'judge', 'race', 'windows', 'two_scales',
-           'problems', 'fit_one', 'bench_many', 'bench_solver', 'bench_growth']
+           'one_by_one', 'by_l1_path', 'by_sklearn', 'by_skglm', 'by_celer', 'judge', 'with_ratio', 'race', 'windows',
+           'two_scales', 'problems', 'fit_one', 'bench_many', 'bench_solver', 'bench_growth']
 
 # %% ../nbs/lib/bench.ipynb #70ceb675
 import os
@@ -180,8 +180,10 @@ def by_celer(X, y, C)->tuple:
 
 # %% ../nbs/lib/bench.ipynb #034813ec
 SOLVERS = {
-    'ours': by_l1_path, 'skglm': by_skglm, 'skglm, tol 1e-6': partial(by_skglm, tol=1e-6, max_iter=100, max_epochs=50_000),
-    'celer, no intercept': by_celer, 'liblinear': partial(by_sklearn, solver='liblinear'),
+    'ours': by_l1_path,
+    'skglm': by_skglm, 'skglm, tol 1e-6': partial(by_skglm, tol=1e-6, max_iter=100, max_epochs=50_000),
+    'celer, no intercept': by_celer,
+    'liblinear': partial(by_sklearn, solver='liblinear'),
     'SAGA(1000)': partial(by_sklearn, solver='saga', max_iter=1000)}
 EVERYONE, ALL_BUT_SAGA = tuple(SOLVERS), tuple(SOLVERS)[:-1]
 
@@ -191,6 +193,13 @@ def judge(X, y, C, coef, b)->dict: # the worst gap, and the non-zeros from the f
     gaps = [duality_gap(X, y, w, intercept, c) for w, intercept, c in zip(coef, b, C)]
     counts = np.count_nonzero(coef, axis=1)
     return {'gap': f'{max(gaps):.0e}', 'non-zeros': f'{counts[0]}-{counts[-1]}' if len(C) > 1 else str(counts[0])}
+
+def with_ratio(
+    seconds:pd.Series, # a solver each
+    **columns,
+)->pd.DataFrame:
+    "A table of solvers, their seconds also as a multiple of the first one's."
+    return pd.DataFrame({'seconds': seconds, f'times {seconds.index[0]}': seconds / seconds.iloc[0], **columns})
 
 def race(
     X, y, C,
@@ -209,10 +218,9 @@ def race(
         runs.append(measure(turn(X, y, C)))
         running = [name for name in running if runs[-1].seconds[name] < 10]
         if not running: break
-    table = pd.concat(runs).groupby(level=0, sort=False).agg(seconds=('seconds', 'median'), MiB=('MiB', 'max'), runs=('MiB', 'size'))
+    of = pd.concat(runs).groupby(level=0, sort=False)
     judged = pd.DataFrame({name: judge(X, y, C, *fits[name]) for name in solvers}).T
-    ratio = table.seconds / table.seconds[solvers[0]]
-    return pd.DataFrame({'seconds': table.seconds, f'times {solvers[0]}': ratio, **judged, 'MiB': table.MiB, 'first call s': first, 'runs': table.runs})
+    return with_ratio(of.seconds.median(), **judged, MiB=of.MiB.max(), **{'first call s': first}, runs=of.size())
 
 # %% ../nbs/lib/bench.ipynb #08bb8b46
 def windows(
@@ -237,13 +245,15 @@ def problems(lm:LM, X, y)->Iterator[tuple]: # name, X, y, C, solvers; X, y: all 
     "The problems of the table, each made when its turn comes."
     small, labels = windows(lm, TARGETS, 100, [3], (-1, 0))
     for place, where in enumerate(('position -1', 'position 0')):
-        for name, A, b in two_scales(small[:, 0, place], labels, where): yield name, A, b, np.linspace(1, 100, 17), EVERYONE
+        for name, A, b in two_scales(small[:, 0, place], labels, where):
+            yield name, A, b, np.linspace(1, 100, 17), EVERYONE
     for place, where in ((-2, 'position -1'), (-1, 'position 0')):
         for name, A, b in two_scales(X[:, 3, place], y, where):
             yield name, A, b, c_min(A, b) * np.geomspace(1, 1000, 30), ALL_BUT_SAGA
     for place, where in ((-2, 'position -1'), (-1, 'position 0')):
         A = X[:, :, place].reshape(len(X), -1)
-        yield f'{len(A)} x {A.shape[1]}, {where}', A, y, c_min(A, y) * np.geomspace(1, 1000, 30), ('ours', 'skglm', 'liblinear')
+        C = c_min(A, y) * np.geomspace(1, 1000, 30)
+        yield f'{len(A)} x {A.shape[1]}, {where}', A, y, C, ('ours', 'skglm', 'liblinear')
     large, labels = windows(lm, {'the': ' the', 'of': ' of'}, 10_000, [2, 3], (-1,), part=False)
     A = large.reshape(len(large), -1)
     start = c_min(A, labels)
@@ -269,7 +279,9 @@ def bench_many(
     X = np.moveaxis(X, 0, 2).reshape(-1, len(y), X.shape[-1])
     with TemporaryDirectory() as folder, Parallel(2) as processes:
         np.save(file := str(Path(folder) / 'X.npy'), X)
-        def all_of(solver, count): return processes(delayed(fit_one)(file, k, y, solver) for k in tqdm(range(count), desc=solver, leave=False))
+        def all_of(solver, count):
+            numbers = tqdm(range(count), desc=solver, unit=' problems', leave=False)
+            return processes(delayed(fit_one)(file, k, y, solver) for k in numbers)
         for solver in solvers: all_of(solver, 2) # compiles
         fits = {}
         def turn():
@@ -277,9 +289,8 @@ def bench_many(
                 fits[solver] = all_of(solver, len(X))
                 yield solver
         table = measure(turn())
-    gaps = {solver: max(float(judge(A, y, *fit)['gap']) for A, fit in zip(X, fits[solver])) for solver in solvers}
-    return pd.DataFrame({'seconds': table.seconds, f'times {solvers[0]}': table.seconds / table.seconds[solvers[0]],
-                         'gap': [f'{gaps[solver]:.0e}' for solver in solvers], 'runs': 1})
+    worst = [max(float(judge(A, y, *fit)['gap']) for A, fit in zip(X, fits[solver])) for solver in solvers]
+    return with_ratio(table.seconds, gap=[f'{gap:.0e}' for gap in worst], runs=1)
 
 # %% ../nbs/lib/bench.ipynb #017aaef8
 def bench_solver(
@@ -293,9 +304,10 @@ def bench_solver(
     rows[f'{X.shape[1] * X.shape[2]} problems of {len(X)} x {X.shape[3]}, two processes'] = bench_many(X, y)
     table = pd.concat(rows, names=['problem', 'solver'])
     table.attrs['note'] = (
-        f'medians of up to {repeats} runs, in turn; a run over ten seconds is not repeated. gap: the worst of the grid, by our '
-        'duality_gap; celer fits no intercept, so its gap is that of the answer to another problem. MiB: largest peak above '
-        "the start. TransformerLens' sparse probe penalises by L2 after a choice of k neurons: another problem, not raced here")
+        f'medians of up to {repeats} runs, in turn; a run over ten seconds is not repeated. gap: the worst of the grid, '
+        'by our duality_gap; celer fits no intercept, so its gap is that of the answer to another problem. MiB: largest '
+        "peak above the start. TransformerLens' sparse probe penalises by L2 after a choice of k neurons: another "
+        'problem, not raced here')
     return table
 
 # %% ../nbs/lib/bench.ipynb #0b3ff4c0
@@ -316,6 +328,6 @@ def bench_growth(
         done = race(Z, z, c_min(Z, z) * np.geomspace(1, 30, 10), ('ours',), repeats).loc['ours']
         rows.append({'grows': grows, 'n': len(Z), 'd': Z.shape[1], **done[['seconds', 'gap', 'non-zeros']]})
     table = pd.DataFrame(rows).set_index('grows')
-    power = {by: np.polyfit(np.log(part[by].astype(float)), np.log(part.seconds.astype(float)), 1)[0] for by, part in table.groupby(level=0)}
-    table.attrs['note'] = f'seconds grow with n to the power {power["n"]:.2f}, with d to the power {power["d"]:.2f}'
+    def power(by): return np.polyfit(*np.log(table.loc[by, [by, 'seconds']].astype(float)).to_numpy().T, 1)[0]
+    table.attrs['note'] = f'seconds grow with n to the power {power("n"):.2f}, with d to the power {power("d"):.2f}'
     return table

@@ -156,7 +156,8 @@ def fetch():
     for text in ('wiki', 'news'): print(f'{text}: {sum(1 for _ in read_documents(text))} documents')
 
 # %% ../nbs/lib/cli.ipynb #5971d787
-BENCHES = {'tour': 'bench_tour', 'solver': 'bench_solver', 'growth': 'bench_growth'} # name -> function of `sparse_probing.bench`
+# name -> function of `sparse_probing.bench`
+BENCHES = {'tour': 'bench_tour', 'solver': 'bench_solver', 'growth': 'bench_growth'}
 
 def readable(value)->str:
     "A cell of a table: numbers to three digits."

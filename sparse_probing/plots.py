@@ -177,7 +177,7 @@ def score_curve(
     chosen:dict, # label -> C
     ax=None, # axes to draw on; made where missing
 ):
-    "Score against density, the mean where several C share one, with a band of one standard error and the chosen points."
+    "Score against density (the mean where several C share one), a band of one standard error, the chosen points."
     ax = ax or plt.subplots(figsize=(8.5, 3.6))[1]
     mean, blue = table.groupby('density').mean(), CLASSES[0]['color']
     percent = 100 * mean.index

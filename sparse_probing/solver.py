@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['compiled', 'balance', 'residuals', 'sum_rows', 'sum_columns', 'readable', 'over_columns', 'Columns', 'Problem',
            'c_min', 'entropy', 'dual', 'rounding', 'certificate', 'combine', 'check_C', 'duality_gap', 'descend',
-           'jump', 'misfit', 'solve_quadratic', 'Working', 'weigh', 'curvature', 'newton', 'optimum', 'L1Path',
-           'stages', 'start', 'extrapolate', 'l1_path', 'collect']
+           'jump', 'misfit', 'solve_quadratic', 'Working', 'moments', 'weigh', 'curvature', 'newton', 'optimum',
+           'L1Path', 'stages', 'start', 'extrapolate', 'blas', 'l1_path', 'collect']
 
 # %% ../nbs/lessons/06-solver.ipynb #cb9a2d03
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache, reduce
 
 import numpy as np
 import torch
 from numba import get_num_threads, njit
 from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 # %% ../nbs/lessons/06-solver.ipynb #9e1a979a
@@ -437,33 +438,55 @@ class Working:
 
 # %% ../nbs/lessons/06-solver.ipynb #16c178b3
 @compiled
+def moments(
+    columns, # activations of neurons (k, n)
+    on, # which of them (m,)
+    curve, # curvature of each row (n,)
+): # means (m,) and root sums of squares around them (m,)
+    "Where some columns lie, and how far they spread, under the rows' curvature."
+    mean, size, share = np.empty(len(on)), np.empty(len(on)), curve / curve.sum()
+    for q in range(len(on)):
+        center, square = 0., 0.
+        for i in range(len(curve)): center += columns[on[q], i] * share[i]
+        for i in range(len(curve)): square += (columns[on[q], i] - center) ** 2 * curve[i]
+        mean[q], size[q] = center, np.sqrt(square)
+    return mean, size
+
+@compiled
 def weigh(
     columns, # activations of neurons (k, n)
     on, # which of them (m,)
-    mean, # subtracted from each (m,)
+    mean, size, # their moments (m,)
     root, # factors of the rows (n,)
     start, stop, # the rows to do
-): # (m, stop - start)
-    "Some centred columns times a factor for each row."
-    out = np.empty((len(on), stop - start))
+): # (m, stop - start), in the precision of the activations
+    "Some columns, centred, of unit size, times a factor for each row."
+    out = np.empty((len(on), stop - start), columns.dtype)
     for q in range(len(on)):
-        for i in range(start, stop): out[q, i - start] = (columns[on[q], i] - mean[q]) * root[i]
+        scale = 1 / size[q] if size[q] > 0 else 0.
+        for i in range(start, stop): out[q, i - start] = (columns[on[q], i] - mean[q]) * scale * root[i]
     return out
 
+# %% ../nbs/lessons/06-solver.ipynb #ee28ca29
 def curvature(
     columns:np.ndarray, # activations of neurons (k, n)
     on:np.ndarray, # which of them (m,)
     curve:np.ndarray, # curvature of each row (n,)
 )->tuple[np.ndarray, np.ndarray]: # (m, m), and the columns' means under these weights (m,)
     "The curvature matrix of some neurons, the intercept moving along."
-    n, mean = len(curve), np.zeros(len(on))
-    sum_columns(columns[on], np.zeros(len(on)), curve / curve.sum(), mean, 0, len(on))
-    cuts = np.linspace(0, n, 1 + max(1 + (n > 500), n // 1024)).astype(int)
-    def part(cut):
-        rows = weigh(columns, on, mean, np.sqrt(curve), *cut)
+    n, (mean, size) = len(curve), moments(columns, on, curve)
+    edges = np.linspace(0, n, 1 + max(1 + (n > 500), n // 1024)).astype(int)
+    def part(start, stop):
+        rows = weigh(columns, on, mean, size, np.sqrt(curve), start, stop)
         return rows @ rows.T
-    if n * len(on) ** 2 < 2 ** 26: return sum(map(part, zip(cuts, cuts[1:]))), mean
-    with ThreadPoolExecutor(get_num_threads()) as threads: return sum(threads.map(part, zip(cuts, cuts[1:]))), mean
+    if n * len(on) ** 2 < 2 ** 26: H = reduce(np.add, map(part, edges, edges[1:]))
+    else:
+        with ThreadPoolExecutor(get_num_threads()) as threads: H = reduce(np.add, threads.map(part, edges[:-1], edges[1:]))
+    H[np.diag_indices_from(H)] += max(1e-10, np.finfo(H.dtype).eps) # holds where columns say the same
+    H = H.astype(np.float64, copy=False)
+    H *= size
+    H *= size[:, None]
+    return H, mean
 
 # %% ../nbs/lessons/06-solver.ipynb #54646c41
 def newton(
@@ -485,7 +508,7 @@ def newton(
         on = np.flatnonzero((work.w != 0) | (abs(C * sums) > .95))
         H, mean = curvature(work.columns, on, C * curve)
         w = work.w[on]
-        u = solve_quadratic(H + 1e-10 * np.diag(np.diag(H)), -C * sums[on], w)
+        u = solve_quadratic(H, -C * sums[on], w)
         df = combine(work.columns, on, mean, u - w, len(f))
         expected = -C * sums[on] @ (u - w) + abs(u).sum() - abs(w).sum()
         for t in .5 ** np.arange(40):
@@ -583,6 +606,11 @@ def extrapolate(
     if there.objective(problem, C) < work.objective(problem, C): work.w, work.b = there.w, there.b
 
 # %% ../nbs/lessons/06-solver.ipynb #c4fedd80
+@cache
+def blas()->ThreadpoolController:
+    "The libraries of linear algebra that are loaded."
+    return ThreadpoolController()
+
 def l1_path(
     X, # activations (n, d): array or memory map of any number type, or torch tensor; never copied whole
     y, # labels (n,), two classes; the second in sorted order is the positive one
@@ -597,7 +625,7 @@ def l1_path(
     grid, problem = check_C(C), Problem.of(X, y, sample_weight)
     if not tol > 0 or max_iter < 1: raise ValueError(f'tol={tol} and max_iter={max_iter}: both must be positive')
     order, places = np.unique(grid, return_inverse=True)
-    with threadpool_limits(1, user_api='blas'):
+    with blas().limit(limits=1, user_api='blas'):
         work, fits, trail = start(problem, warm_start), [], []
         _, _, sums = work.certificate(problem, order[0])
         largest = abs(sums).max()
