@@ -216,7 +216,7 @@ def race(
     first = measure(turn(X[corner, :40], y[corner], C[:1])).seconds
     for _ in range(repeats):
         runs.append(measure(turn(X, y, C)))
-        running = [name for name in running if runs[-1].seconds[name] < 10]
+        running = [name for name in running if runs[-1].seconds[name] < 5]
         if not running: break
     of = pd.concat(runs).groupby(level=0, sort=False)
     judged = pd.DataFrame({name: judge(X, y, C, *fits[name]) for name in solvers}).T
@@ -304,7 +304,7 @@ def bench_solver(
     rows[f'{X.shape[1] * X.shape[2]} problems of {len(X)} x {X.shape[3]}, two processes'] = bench_many(X, y)
     table = pd.concat(rows, names=['problem', 'solver'])
     table.attrs['note'] = (
-        f'medians of up to {repeats} runs, in turn; a run over ten seconds is not repeated. gap: the worst of the grid, '
+        f'medians of up to {repeats} runs, in turn; a run over five seconds is not repeated. gap: the worst of the grid, '
         'by our duality_gap; celer fits no intercept, so its gap is that of the answer to another problem. MiB: largest '
         "peak above the start. TransformerLens' sparse probe penalises by L2 after a choice of k neurons: another "
         'problem, not raced here')

@@ -149,7 +149,8 @@ class Columns:
         self.mean, self.reach = np.zeros(self.d), np.zeros(self.d)
         self.mean = self.sums(np.full(self.n, 1 / self.n))
         for _, part in self.parts():
-            for end in (part.max(0), part.min(0)): self.reach = np.maximum(self.reach, abs(end - self.mean))
+            with np.errstate(invalid='ignore'): # infinity is told below
+                for end in (part.max(0), part.min(0)): self.reach = np.maximum(self.reach, abs(end - self.mean))
         if not np.isfinite(self.reach).all():
             raise ValueError(f'X holds NaN or infinity, first in column {np.flatnonzero(~np.isfinite(self.reach))[0]}')
 
@@ -180,9 +181,12 @@ class Columns:
 
     def take(self,
         neurons:np.ndarray, # column numbers (k,)
+        out:np.ndarray=None, # receives them (k, n)
     )->np.ndarray: # (k, n), a neuron's activations together
         "The columns of a few neurons."
-        return np.ascontiguousarray(self.bring(slice(None), neurons).T)
+        if out is None: out = np.empty((len(neurons), self.n), self.dtype)
+        for k in range(0, len(neurons), 64): out[k:k + 64] = self.bring(slice(None), neurons[k:k + 64]).T
+        return out
 
 # %% ../nbs/lessons/06-solver.ipynb #8c25d858
 @dataclass
@@ -427,12 +431,17 @@ class Working:
         return abs(self.w).sum() + C * residuals(self.scores(), problem.y, problem.s)[0]
 
     def keep(self, which:np.ndarray): # bool (k,)
-        "Leave the others out of play."
-        for name in ('columns', 'ids', 'mean', 'w'): setattr(self, name, getattr(self, name)[which])
+        "Leave the others out of play; the columns close up where they lie."
+        for to, at in enumerate(np.flatnonzero(which)):
+            if to < at: self.columns[to] = self.columns[at]
+        self.columns.resize((which.sum(), self.columns.shape[1]), refcheck=False)
+        for name in ('ids', 'mean', 'w'): setattr(self, name, getattr(self, name)[which])
 
     def add(self, columns:Columns, ids:np.ndarray): # neuron numbers (m,)
         "Bring neurons into play, at zero."
-        self.columns = np.concatenate((self.columns, columns.take(ids)))
+        k = len(self.ids)
+        self.columns.resize((k + len(ids), columns.n), refcheck=False)
+        columns.take(ids, self.columns[k:])
         self.ids, self.mean = np.append(self.ids, ids), np.append(self.mean, columns.mean[ids])
         self.w = np.append(self.w, np.zeros(len(ids)))
 
