@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -213,7 +214,7 @@ def race(
         for name in running:
             fits[name] = SOLVERS[name](X, y, C)
             yield name
-    first = measure(turn(X[corner, :40], y[corner], C[:1])).seconds
+    first = measure(turn(X[corner, :40], y[corner], C[:2])).seconds
     for _ in range(repeats):
         runs.append(measure(turn(X, y, C)))
         running = [name for name in running if runs[-1].seconds[name] < 5]
@@ -297,6 +298,8 @@ def bench_solver(
     repeats:int=5,
 )->pd.DataFrame: # a row a problem and solver
     "Race the solvers on real activations, small and large."
+    if missing := [peer for peer in ('skglm', 'celer') if not find_spec(peer)]:
+        raise ModuleNotFoundError(f"{' and '.join(missing)} missing: run `pip install 'sparse_probing[bench]'`")
     lm, rows = load_lm(), {}
     X, y = windows(lm, TARGETS, 1000, list(range(lm.layers)), tuple(range(-6, 1)))
     for name, A, b, C, solvers in tqdm(problems(lm, X, y), desc='bench solver', unit=' problems', total=12):

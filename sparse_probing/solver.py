@@ -467,26 +467,27 @@ def weigh(
     on, # which of them (m,)
     mean, size, # their moments (m,)
     root, # factors of the rows (n,)
-    start, stop, # the rows to do
-): # (m, stop - start), in the precision of the activations
+    out, # receives the result for some rows (m, rows)
+    start, # the first of the rows
+):
     "Some columns, centred, of unit size, times a factor for each row."
-    out = np.empty((len(on), stop - start), columns.dtype)
     for q in range(len(on)):
         scale = 1 / size[q] if size[q] > 0 else 0.
-        for i in range(start, stop): out[q, i - start] = (columns[on[q], i] - mean[q]) * scale * root[i]
-    return out
+        for i in range(out.shape[1]): out[q, i] = (columns[on[q], start + i] - mean[q]) * scale * root[start + i]
 
 # %% ../nbs/lessons/06-solver.ipynb #ee28ca29
 def curvature(
     columns:np.ndarray, # activations of neurons (k, n)
     on:np.ndarray, # which of them (m,)
     curve:np.ndarray, # curvature of each row (n,)
+    precision:np.dtype, # single or double, for the products
 )->tuple[np.ndarray, np.ndarray]: # (m, m), and the columns' means under these weights (m,)
     "The curvature matrix of some neurons, the intercept moving along."
     n, (mean, size) = len(curve), moments(columns, on, curve)
     edges = np.linspace(0, n, 1 + max(1 + (n > 500), n // 1024)).astype(int)
     def part(start, stop):
-        rows = weigh(columns, on, mean, size, np.sqrt(curve), start, stop)
+        rows = np.empty((len(on), stop - start), precision)
+        weigh(columns, on, mean, size, np.sqrt(curve), rows, start)
         return rows @ rows.T
     if n * len(on) ** 2 < 2 ** 26: H = reduce(np.add, map(part, edges, edges[1:]))
     else:
@@ -506,7 +507,7 @@ def newton(
     most:int, # steps
 )->int: # steps taken
     "Proximal Newton steps on the working set."
-    y, s, f = problem.y, problem.s, work.scores()
+    y, s, f, precision = problem.y, problem.s, work.scores(), work.columns.dtype
     for taken in range(most):
         shift = balance(f, y, s)
         f, work.b = f + shift, work.b + shift
@@ -515,15 +516,19 @@ def newton(
         objective = abs(work.w).sum() + C * loss
         if objective - dual(sums, 0, r, s, C) <= tol * objective: return taken
         on = np.flatnonzero((work.w != 0) | (abs(C * sums) > .95))
-        H, mean = curvature(work.columns, on, C * curve)
+        if taken == 8: precision = np.dtype('f8')
+        H, mean = curvature(work.columns, on, C * curve, precision)
         w = work.w[on]
         u = solve_quadratic(H, -C * sums[on], w)
         df = combine(work.columns, on, mean, u - w, len(f))
         expected = -C * sums[on] @ (u - w) + abs(u).sum() - abs(w).sum()
         for t in .5 ** np.arange(40):
             value = abs(w + t * (u - w)).sum() + C * residuals(f + t * df, y, s)[0]
-            if value <= objective + 1e-4 * t * expected: break
-        else: return taken
+            if value <= objective * (1 + 1e-14) + 1e-4 * t * expected: break
+        else:
+            if precision == 'f8': return taken
+            precision = np.dtype('f8')
+            continue
         work.w[on], f, work.b = u if t == 1 else w + t * (u - w), f + t * df, work.b - t * mean @ (u - w)
     return most
 

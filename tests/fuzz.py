@@ -68,8 +68,9 @@ def judge(seed):
     coef, b, gap = fit.coef.toarray()[0], fit.intercept[0], fit.gap[0]
     assert np.isfinite(coef).all() and np.isfinite([b, gap, fit.objective[0]]).all(), 'not finite'
     again = duality_gap(X, y, coef, b, C, weight)
-    share = .1 if gap <= fit.tol else .5 # where rounding is the limit, the order of a sum matters, and both bounds hold
-    assert gap >= -1e-12 and abs(again - gap) <= 1e-6 + share * gap, f'gap {gap}, judged anew {again}'
+    assert gap >= -1e-12, f'gap {gap}'
+    # Where rounding is the limit, two orders of a sum give two bounds, both valid, and neither may be called certified.
+    assert abs(again - gap) <= fit.tol if gap <= fit.tol else again > fit.tol / 2, f'gap {gap}, judged anew {again}'
     s = np.ones(len(y)) if weight is None else weight
     rng = np.random.default_rng(seed)
     for size in (1e-6, 1e-3, .1): # no neighbour may lie below what the certificate allows
