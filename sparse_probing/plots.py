@@ -204,6 +204,7 @@ def growth_curves(
         ax.plot(x, seconds, ls='-', label='measured', **CLASSES[0])
         ax.plot(x, seconds[-1] * x / x[-1], color=QUIET, ls='--', label='in proportion')
         ax.set(xscale='log', yscale='log', xlabel=f'{by}, {what}', title=f'{held} = {part[held].iloc[0]}')
+        ax.minorticks_off()
     axes[0].set_ylabel('seconds')
     axes[0].legend()
     return axes
