@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NotYet', 'compare', 'reveal', 'learners_copy', 'copy_lessons', 'outcome', 'run_checks', 'check_best_neuron',
            'check_drop_duplicates', 'check_find_phrase', 'check_match_by_document', 'check_largest_writers',
-           'check_document_interval', 'check_worst_violation', 'check_entry_order']
+           'check_document_interval', 'check_worst_violation', 'check_shared_neurons', 'check_entry_order']
 
 # %% ../nbs/lib/checks.ipynb #ba562d0a
 import re
@@ -253,6 +253,21 @@ def check_worst_violation(
     compare(lambda *a: round(float(worst_violation(*a)), 6), (0 * X, y, none, 3., 1.), round(4 / (1 + np.exp(-3)) - 2, 6),
             'X all zero, coef [0, 0], intercept 3, C = 1', 'the intercept has a condition of its own: the residuals sum to 0')
     print('worst_violation: all 5 cases right')
+
+# %% ../nbs/lib/checks.ipynb #88dcb15e
+def check_shared_neurons(
+    shared_neurons, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on k-sparse probes."
+    orders = [np.array([3, 1, 0, 2, 4]), np.array([1, 3, 4, 0, 2]), np.array([1, 0, 2, 4, 3])]
+    case = f'orders {[order.tolist() for order in orders]}, k = '
+    def share(orders, k):
+        return None if (found := shared_neurons(orders, k)) is None else round(float(found), 9)
+    compare(share, (orders, 2), round(2 / 3, 9), case + '2', 'the first two share both neurons, in another order; each of them shares one with the third')
+    compare(share, (orders, 1), round(1 / 3, 9), case + '1', 'one pair of three agrees; a fold is not compared with itself')
+    compare(share, (orders, 5), 1., case + '5', 'all five are shared by all')
+    compare(share, (orders[:2], 3), round(2 / 3, 9), 'the first two of them, k = 3', 'what is shared is divided by k, not by the number of different neurons')
+    print('shared_neurons: all 4 cases right')
 
 # %% ../nbs/lib/checks.ipynb #b74998fd
 def check_entry_order(

@@ -177,6 +177,22 @@ def when_they_live(C, on):
     return {int(j): (C[first[j]], C[last[j]]) for j in ever[np.argsort(first[ever], kind='stable')]}
 
 
+def over_their_union(orders, k):
+    # divides by the number of different neurons
+    pairs = [(set(a[:k]), set(b[:k])) for i, a in enumerate(orders) for b in orders[:i]]
+    return np.mean([len(a & b) / len(a | b) for a, b in pairs])
+
+
+def with_themselves(orders, k):
+    # compares each fold with itself too
+    return np.mean([len(np.intersect1d(a[:k], b[:k])) / k for a in orders for b in orders])
+
+
+def place_by_place(orders, k):
+    # the same neuron in another place does not count
+    return np.mean([np.mean(a[:k] == b[:k]) for i, a in enumerate(orders) for b in orders[:i]])
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
@@ -185,5 +201,6 @@ MISTAKES = {
     'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
     'check_entry_order': [by_neuron_number, positive_only, until_it_first_leaves],
+    'check_shared_neurons': [over_their_union, with_themselves, place_by_place],
     'check_worst_violation': [allows_nothing, forgets_the_intercept, takes_sizes_only],
 }
