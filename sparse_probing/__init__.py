@@ -14,10 +14,12 @@ PUBLIC = {
     'sources': ['load_lm', 'LM', 'read_documents'],
     'tokens': ['tokenize', 'Tokens', 'token_id', 'find'],
     'examples': ['contrast', 'Examples'],
-    'activations': ['record', 'Activations', 'neuron_input'],
+    'activations': ['record', 'Activations', 'neuron_input', 'save_activations', 'load_activations'],
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
     'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
     'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],
+    'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset', 'BestSubset'],
+    'sweep': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

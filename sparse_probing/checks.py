@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NotYet', 'compare', 'reveal', 'learners_copy', 'copy_lessons', 'outcome', 'run_checks', 'check_best_neuron',
            'check_drop_duplicates', 'check_find_phrase', 'check_match_by_document', 'check_largest_writers',
-           'check_document_interval', 'check_worst_violation', 'check_shared_neurons', 'check_entry_order']
+           'check_document_interval', 'check_worst_violation', 'check_shared_neurons', 'check_margin_of_choice',
+           'check_entry_order']
 
 # %% ../nbs/lib/checks.ipynb #ba562d0a
 import re
@@ -268,6 +269,23 @@ def check_shared_neurons(
     compare(share, (orders, 5), 1., case + '5', 'all five are shared by all')
     compare(share, (orders[:2], 3), round(2 / 3, 9), 'the first two of them, k = 3', 'what is shared is divided by k, not by the number of different neurons')
     print('shared_neurons: all 4 cases right')
+
+# %% ../nbs/lib/checks.ipynb #1de930c6
+def check_margin_of_choice(
+    margin_of_choice, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on sweeps."
+    validation, test, none = np.array([.6, .8, .7, .5]), np.array([.7, .6, .65, .5]), np.nan
+    def margin(*scores):
+        return None if (found := margin_of_choice(*scores)) is None else round(float(found), 9)
+    case = 'validation {}, test {}'
+    compare(margin, (validation, test), .1, case.format(validation, test), 'the choice is the second cell; its test score is 0.6, the best one 0.7')
+    compare(margin, (test, test), 0., case.format(test, test), 'the choice is the best: nothing is gained by picking')
+    gaps = np.array([none, .8, .7, .9]), np.array([.7, .6, .65, none])
+    compare(margin, gaps, .05, case.format(*gaps), 'the first and the last cell lack a score and count in neither')
+    square = validation.reshape(2, 2), test.reshape(2, 2)
+    compare(margin, square, .1, 'the same as a table of two by two', 'any shape will do')
+    print('margin_of_choice: all 4 cases right')
 
 # %% ../nbs/lib/checks.ipynb #b74998fd
 def check_entry_order(

@@ -442,7 +442,7 @@ class Subsets:
         curve = 1 + self.C * (self.Z ** 2 @ point.h - m * m / point.h.sum())
         gain = (self.C * (self.Z @ r)) ** 2 / curve
         gain[rest] = -1
-        return order_by(gain)[:most]
+        return order_by(gain)[:min(most, len(gain) - len(rest))]
 
 # %% ../nbs/lessons/09-ksparse.ipynb #2eb5b3b2
 def better_swap(

@@ -193,10 +193,26 @@ def place_by_place(orders, k):
     return np.mean([np.mean(a[:k] == b[:k]) for i, a in enumerate(orders) for b in orders[:i]])
 
 
+def of_two_maxima(validation, test):
+    # compares the best scores of both kinds
+    return np.nanmax(test) - np.nanmax(validation)
+
+
+def above_the_average(validation, test):
+    # not beside the honest choice
+    return np.nanmax(test) - np.nanmean(test)
+
+
+def skips_missing_one_by_one(validation, test):
+    # a cell with one score still counts
+    return np.nanmax(test) - np.ravel(test)[np.nanargmax(validation)]
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
     'check_find_phrase': [crosses_documents, first_token_only, place_of_the_last, skips_overlaps],
+    'check_margin_of_choice': [of_two_maxima, above_the_average, skips_missing_one_by_one],
     'check_match_by_document': [balances_overall, takes_the_first, with_replacement],
     'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
