@@ -18,6 +18,8 @@ PUBLIC = {
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
     'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
     'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],
+    'tasks': ['load_task', 'list_tasks', 'from_texts', 'next_token_is', 'capitalised', 'number', 'in_parentheses',
+              'starts_sentence', 'compound', 'code_or_prose'],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
