@@ -8,7 +8,7 @@ __all__ = ['LEFT_OUT', 'MISFORMATTED', 'REFUSED', 'MOST', 'SPARE', 'MODULES', 'r
            'word_start', 'next_token_is', 'capitalised', 'number', 'in_parentheses', 'starts_sentence', 'compound',
            'library_functions', 'code_or_prose']
 
-# %% ../nbs/lessons/08-tasks.ipynb #cae9df1b
+# %% ../nbs/lessons/08-tasks.ipynb #b463e6d8
 import ast
 import re
 import sysconfig
@@ -26,7 +26,7 @@ from .examples import Examples
 from .sources import carrier_file
 from .tokens import Tokens, begins_anew, token_id
 
-# %% ../nbs/lessons/08-tasks.ipynb #ae5dac14
+# %% ../nbs/lessons/08-tasks.ipynb #ddf368af
 def read_rows(
     path:Path, # a `.csv.zst` file
     columns:list, # names of columns; all are read as text
@@ -43,7 +43,7 @@ def read_rows(
                          'run `sparse-probing fetch`') from e
     return table.to_pandas()
 
-# %% ../nbs/lessons/08-tasks.ipynb #daf61889
+# %% ../nbs/lessons/08-tasks.ipynb #75c315cc
 @lru_cache(maxsize=1)
 def catalogue()->pd.DataFrame: # index name; columns file, source
     "Each set's file, and where it comes from, as the carrier's own table says."
@@ -59,7 +59,7 @@ def catalogue()->pd.DataFrame: # index name; columns file, source
                           'source': source + ', ' + link})
     return found.set_index(table['Dataset Tag'].rename('name'))[table['Dataset Tag'].notna().to_numpy()]
 
-# %% ../nbs/lessons/08-tasks.ipynb #cefa608c
+# %% ../nbs/lessons/08-tasks.ipynb #2c9c0809
 LEFT_OUT = 'toxic_is', 'hate_hate', 'hate_offensive'
 MISFORMATTED = ('mis-formatted: one class is news of one sort, the other is no news but source code, '
                 'the same in agnews_0, agnews_1 and agnews_2')
@@ -77,7 +77,7 @@ def refusal(
     number = f'{values} different values: a number is no class' if values > MOST else ''
     return '; '.join(filter(None, (REFUSED.get(name), number)))
 
-# %% ../nbs/lessons/08-tasks.ipynb #b5e60ebb
+# %% ../nbs/lessons/08-tasks.ipynb #f1ed4b18
 def faults(
     rows:pd.DataFrame, # columns prompt and target
 )->str: # empty where there are none
@@ -88,7 +88,7 @@ def faults(
     counts = {'prompts with more than one label': both, 'rows cut at 8192 characters': cut, 'rows end in a blank': blank}
     return '; '.join(f'{count} {what}' for what, count in counts.items() if count)
 
-# %% ../nbs/lessons/08-tasks.ipynb #4b5a93c2
+# %% ../nbs/lessons/08-tasks.ipynb #fcf47622
 @lru_cache(maxsize=1)
 def survey()->pd.DataFrame: # as `list_tasks` has it
     "Read every set once, and keep what there is to say about it."
@@ -102,13 +102,13 @@ def survey()->pd.DataFrame: # as `list_tasks` has it
                            refused=refusal(name, len(counts)))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('name')
 
-# %% ../nbs/lessons/08-tasks.ipynb #81069e52
+# %% ../nbs/lessons/08-tasks.ipynb #10992543
 def list_tasks(
 )->pd.DataFrame: # index name; columns classes, rows, distinct, balance, source, faults, refused
     "The labelled sets: size, different prompts, share of the rarest class, origin, faults, and why one is refused."
     return survey().copy()
 
-# %% ../nbs/lessons/08-tasks.ipynb #efd4f0c8
+# %% ../nbs/lessons/08-tasks.ipynb #8f7280aa
 SPARE = 8 # tokens at the cut, which are not used
 
 def last_tokens(
@@ -129,17 +129,18 @@ def last_tokens(
         width *= 4
     return kept
 
-# %% ../nbs/lessons/08-tasks.ipynb #6d4a40b0
+# %% ../nbs/lessons/08-tasks.ipynb #77a3c58b
 def from_texts(
     texts:Iterable, # n strings
     labels:Iterable, # the class of each, anything that prints as its name
     tokenizer, # a transformers tokenizer
     longest:int=64, # tokens to keep of each text, the last ones
-    group:Iterable=None, # number of the document of each; where not given, of the distinct text
+    group:np.ndarray=None, # number of the document of each; where not given, of the distinct text
 )->Examples: # raises ValueError for no rows, one class, an empty text, or unequal numbers
     "Turn labelled texts into examples, the last token of each marked."
     texts, labels = list(texts), [str(label) for label in labels]
     if len(texts) != len(labels): raise ValueError(f'{len(texts)} texts and {len(labels)} labels: each text needs one label')
+    if group is not None and len(group) != len(texts): raise ValueError(f'{len(texts)} texts and {len(group)} groups')
     if not texts: raise ValueError('there are no rows: give some texts and their labels')
     if len(set(labels)) < 2: raise ValueError(f'all {len(labels)} rows are of one class, {labels[0]!r}: two or more are needed')
     if longest < 1: raise ValueError(f'{longest=}: at least 1 token must be kept')
@@ -153,7 +154,7 @@ def from_texts(
     if group is None: group = pd.factorize(np.array([str(ids) for ids in kept]))[0]
     return Examples(ids, length, length - 1, y, np.asarray(group), tuple(classes.tolist()), tokenizer)
 
-# %% ../nbs/lessons/08-tasks.ipynb #54c967c6
+# %% ../nbs/lessons/08-tasks.ipynb #6368ced0
 def draw_rows(
     labels:pd.Series, # class of each row
     n:int, # rows to draw of each class
@@ -167,7 +168,7 @@ def draw_rows(
     rng = np.random.default_rng(seed)
     return np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == label), n, replace=False) for label in counts.index]))
 
-# %% ../nbs/lessons/08-tasks.ipynb #b72eb9d7
+# %% ../nbs/lessons/08-tasks.ipynb #6b6a99f4
 def load_task(
     name:str, # as in `list_tasks()`
     tokenizer, # a transformers tokenizer
@@ -185,7 +186,7 @@ def load_task(
     if n is not None and len(rows): rows = rows.iloc[draw_rows(rows.target, n, seed)]
     return from_texts(rows.prompt, rows.target, tokenizer, longest)
 
-# %% ../nbs/lessons/08-tasks.ipynb #1977bfb2
+# %% ../nbs/lessons/08-tasks.ipynb #e12659d1
 @lru_cache(maxsize=2)
 def spelling(
     tokenizer, # a transformers tokenizer
@@ -194,18 +195,18 @@ def spelling(
     "The vocabulary as text."
     return tokenizer.batch_decode([[number] for number in range(size)], clean_up_tokenization_spaces=False)
 
-# %% ../nbs/lessons/08-tasks.ipynb #a764bebe
+# %% ../nbs/lessons/08-tasks.ipynb #0287d83d
 def which(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
     test:Callable, # text of a token -> true or false, or a number
 )->np.ndarray: # (N,)
     "What a test of its text says of each token; each of the vocabulary is tested once."
     return np.array([test(text) for text in spelling(tokenizer, len(tokenizer))])[tokens.ids]
 
-# %% ../nbs/lessons/08-tasks.ipynb #0b47195c
+# %% ../nbs/lessons/08-tasks.ipynb #9ab6ebb5
 def shift(
-    tokens:Tokens,
+    tokens:Tokens, # whose documents count
     values:np.ndarray, # one for each token (N,)
     by:int, # -1 is the token before, 1 the next
 )->np.ndarray: # (N,); False or 0 where the document has no such token
@@ -214,9 +215,9 @@ def shift(
     inside = (place >= tokens.starts[document]) & (place < tokens.ends[document])
     return np.where(inside, values[place.clip(0, len(tokens) - 1)], np.zeros(1, values.dtype))
 
-# %% ../nbs/lessons/08-tasks.ipynb #00d1b466
+# %% ../nbs/lessons/08-tasks.ipynb #42aaadd9
 def word_start(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
 )->np.ndarray: # bool (N,)
     "Whether a word begins here: after a space or a line break, or at the start of a document."
@@ -224,9 +225,9 @@ def word_start(
     after[tokens.starts] = True
     return after | begins_anew(tokenizer)[tokens.ids]
 
-# %% ../nbs/lessons/08-tasks.ipynb #912b2eaa
+# %% ../nbs/lessons/08-tasks.ipynb #c6e85235
 def next_token_is(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
     text:str, # the text of one token, such as ' the'
 )->dict: # class name -> places
@@ -236,9 +237,9 @@ def next_token_is(
     alike = shift(tokens, anew[tokens.ids] == anew[target], 1)
     return {f'before {text.strip()}': np.flatnonzero(comes), 'before another': np.flatnonzero(alike & ~comes)}
 
-# %% ../nbs/lessons/08-tasks.ipynb #5315d29f
+# %% ../nbs/lessons/08-tasks.ipynb #0d7a4584
 def capitalised(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Beginnings of words with a capital letter, and with a small one."
@@ -246,9 +247,9 @@ def capitalised(
     return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: getattr(text.strip()[:1], test)()))
             for name, test in (('capitalised', 'isupper'), ('lower case', 'islower'))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #673d228a
+# %% ../nbs/lessons/08-tasks.ipynb #74650804
 def number(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Beginnings of numbers, and of words in letters."
@@ -256,9 +257,9 @@ def number(
     return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: getattr(text.strip(), test)()))
             for name, test in (('number', 'isdecimal'), ('word', 'isalpha'))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #da24d913
+# %% ../nbs/lessons/08-tasks.ipynb #ff45ca63
 def in_parentheses(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Words inside and outside parentheses, which no line break and no document's end crosses."
@@ -272,9 +273,9 @@ def in_parentheses(
     word = which(tokens, tokenizer, lambda text: text.strip().isalpha())
     return {'inside': np.flatnonzero(word & (depth > 0)), 'outside': np.flatnonzero(word & (depth == 0))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #6d3fe2a5
+# %% ../nbs/lessons/08-tasks.ipynb #a93ea4a5
 def starts_sentence(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Capitalised words that start a sentence, and such as stand inside one; doubtful ones are left out."
@@ -286,9 +287,9 @@ def starts_sentence(
     return {'sentence start': np.flatnonzero(capital & start),
             'inside a sentence': np.flatnonzero(capital & shift(tokens, small, -1))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #00b58062
+# %% ../nbs/lessons/08-tasks.ipynb #a3eda76c
 def compound(
-    tokens:Tokens,
+    tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
     first:str, # the text of one token, such as ' United'
     second:str, # the text of one token, such as ' States'
@@ -298,7 +299,7 @@ def compound(
     after = shift(tokens, tokens.ids == token_id(tokenizer, first), -1)
     return {'compound': np.flatnonzero(here & after), 'second alone': np.flatnonzero(here & ~after)}
 
-# %% ../nbs/lessons/08-tasks.ipynb #5af34808
+# %% ../nbs/lessons/08-tasks.ipynb #50a7cc34
 MODULES = ('argparse', 'bdb', 'calendar', 'cmd', 'codecs', 'configparser', 'copy', 'csv', 'difflib', 'doctest', 'fractions',
            'ftplib', 'gettext', 'heapq', 'imaplib', 'inspect', 'locale', 'mailbox', 'optparse', 'pdb', 'pickletools',
            'pydoc', 'random', 'shutil', 'smtplib', 'statistics', 'tarfile', 'tempfile', 'textwrap', 'zipfile')
@@ -313,7 +314,7 @@ def library_functions()->Iterator[tuple]: # (module, docstring, code without it)
             node.body = node.body[1:] or [ast.Pass()]
             yield module, said, ast.unparse(node)
 
-# %% ../nbs/lessons/08-tasks.ipynb #f7d1048c
+# %% ../nbs/lessons/08-tasks.ipynb #ef6297cc
 def code_or_prose(
     tokenizer, # a transformers tokenizer
     n:int=100, # functions, each with its code and its docstring
