@@ -8,7 +8,7 @@ __all__ = ['LEFT_OUT', 'MISFORMATTED', 'REFUSED', 'MOST', 'SPARE', 'MODULES', 'r
            'word_start', 'next_token_is', 'capitalised', 'number', 'in_parentheses', 'starts_sentence', 'compound',
            'library_functions', 'code_or_prose']
 
-# %% ../nbs/lessons/08-tasks.ipynb #b4d9fb45
+# %% ../nbs/lessons/08-tasks.ipynb #5dfed9f8
 import ast
 import re
 import sysconfig
@@ -26,7 +26,7 @@ from .examples import Examples
 from .sources import carrier_file
 from .tokens import Tokens, begins_anew, token_id
 
-# %% ../nbs/lessons/08-tasks.ipynb #918cf604
+# %% ../nbs/lessons/08-tasks.ipynb #e4e4ebeb
 def read_rows(
     path:Path, # a `.csv.zst` file
     columns:list, # names of columns; all are read as text
@@ -43,7 +43,7 @@ def read_rows(
                          'run `sparse-probing fetch`') from e
     return table.to_pandas()
 
-# %% ../nbs/lessons/08-tasks.ipynb #c8d09a65
+# %% ../nbs/lessons/08-tasks.ipynb #aebfd0bd
 @lru_cache(maxsize=1)
 def catalogue()->pd.DataFrame: # index name; columns file, source
     "Each set's file, and where it comes from, as the carrier's own table says."
@@ -59,7 +59,7 @@ def catalogue()->pd.DataFrame: # index name; columns file, source
                           'source': source + ', ' + link})
     return found.set_index(table['Dataset Tag'].rename('name'))[table['Dataset Tag'].notna().to_numpy()]
 
-# %% ../nbs/lessons/08-tasks.ipynb #1748bac8
+# %% ../nbs/lessons/08-tasks.ipynb #56fc20ba
 LEFT_OUT = 'toxic_is', 'hate_hate', 'hate_offensive'
 MISFORMATTED = ('mis-formatted: one class is news of one sort, the other is no news but source code, '
                 'the same in agnews_0, agnews_1 and agnews_2')
@@ -77,7 +77,7 @@ def refusal(
     number = f'{values} different values: a number is no class' if values > MOST else ''
     return '; '.join(filter(None, (REFUSED.get(name), number)))
 
-# %% ../nbs/lessons/08-tasks.ipynb #78952c20
+# %% ../nbs/lessons/08-tasks.ipynb #e251080a
 def faults(
     rows:pd.DataFrame, # columns prompt and target
 )->str: # empty where there are none
@@ -88,7 +88,7 @@ def faults(
     counts = {'prompts with more than one label': both, 'rows cut at 8192 characters': cut, 'rows end in a blank': blank}
     return '; '.join(f'{count} {what}' for what, count in counts.items() if count)
 
-# %% ../nbs/lessons/08-tasks.ipynb #07f5ec75
+# %% ../nbs/lessons/08-tasks.ipynb #91c99bf0
 @lru_cache(maxsize=1)
 def survey()->pd.DataFrame: # as `list_tasks` has it
     "Read every set once, and keep what there is to say about it."
@@ -102,13 +102,13 @@ def survey()->pd.DataFrame: # as `list_tasks` has it
                            refused=refusal(name, len(counts)))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('name')
 
-# %% ../nbs/lessons/08-tasks.ipynb #f0cddfde
+# %% ../nbs/lessons/08-tasks.ipynb #f1e5b1ad
 def list_tasks(
 )->pd.DataFrame: # index name; columns classes, rows, distinct, balance, source, faults, refused
     "The labelled sets: size, different prompts, share of the rarest class, origin, faults, and why one is refused."
     return survey().copy()
 
-# %% ../nbs/lessons/08-tasks.ipynb #b62a40da
+# %% ../nbs/lessons/08-tasks.ipynb #8fd44280
 SPARE = 8 # tokens at the cut, which are not used
 
 def last_tokens(
@@ -129,7 +129,7 @@ def last_tokens(
         width *= 4
     return kept
 
-# %% ../nbs/lessons/08-tasks.ipynb #8004fb34
+# %% ../nbs/lessons/08-tasks.ipynb #53494553
 def from_texts(
     texts:Iterable, # n strings
     labels:Iterable, # the class of each, anything that prints as its name
@@ -154,7 +154,7 @@ def from_texts(
     if group is None: group = pd.factorize(np.array([str(ids) for ids in kept]))[0]
     return Examples(ids, length, length - 1, y, np.asarray(group), tuple(classes.tolist()), tokenizer)
 
-# %% ../nbs/lessons/08-tasks.ipynb #f862d523
+# %% ../nbs/lessons/08-tasks.ipynb #cd250b17
 def draw_rows(
     labels:pd.Series, # class of each row
     n:int, # rows to draw of each class
@@ -168,7 +168,7 @@ def draw_rows(
     rng = np.random.default_rng(seed)
     return np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == label), n, replace=False) for label in counts.index]))
 
-# %% ../nbs/lessons/08-tasks.ipynb #274fb1d8
+# %% ../nbs/lessons/08-tasks.ipynb #6f4c8e7d
 def load_task(
     name:str, # as in `list_tasks()`
     tokenizer, # a transformers tokenizer
@@ -186,7 +186,7 @@ def load_task(
     if n is not None and len(rows): rows = rows.iloc[draw_rows(rows.target, n, seed)]
     return from_texts(rows.prompt, rows.target, tokenizer, longest)
 
-# %% ../nbs/lessons/08-tasks.ipynb #13f91a59
+# %% ../nbs/lessons/08-tasks.ipynb #89efadd0
 @lru_cache(maxsize=2)
 def spelling(
     tokenizer, # a transformers tokenizer
@@ -195,7 +195,7 @@ def spelling(
     "The vocabulary as text."
     return tokenizer.batch_decode([[number] for number in range(size)], clean_up_tokenization_spaces=False)
 
-# %% ../nbs/lessons/08-tasks.ipynb #7b9ba1fa
+# %% ../nbs/lessons/08-tasks.ipynb #241bc2ed
 def which(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -204,7 +204,7 @@ def which(
     "What a test of its text says of each token; each of the vocabulary is tested once."
     return np.array([test(text) for text in spelling(tokenizer, len(tokenizer))])[tokens.ids]
 
-# %% ../nbs/lessons/08-tasks.ipynb #be2bd25f
+# %% ../nbs/lessons/08-tasks.ipynb #3709247f
 def shift(
     tokens:Tokens, # whose documents count
     values:np.ndarray, # one for each token (N,)
@@ -215,7 +215,7 @@ def shift(
     inside = (place >= tokens.starts[document]) & (place < tokens.ends[document])
     return np.where(inside, values[place.clip(0, len(tokens) - 1)], np.zeros(1, values.dtype))
 
-# %% ../nbs/lessons/08-tasks.ipynb #44fca6c2
+# %% ../nbs/lessons/08-tasks.ipynb #87dbf4ca
 def word_start(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -225,7 +225,7 @@ def word_start(
     after[tokens.starts] = True
     return after | begins_anew(tokenizer)[tokens.ids]
 
-# %% ../nbs/lessons/08-tasks.ipynb #601e101e
+# %% ../nbs/lessons/08-tasks.ipynb #25e23e3b
 def next_token_is(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -237,7 +237,7 @@ def next_token_is(
     alike = shift(tokens, anew[tokens.ids] == anew[target], 1)
     return {f'before {text.strip()}': np.flatnonzero(comes), 'before another': np.flatnonzero(alike & ~comes)}
 
-# %% ../nbs/lessons/08-tasks.ipynb #930112ab
+# %% ../nbs/lessons/08-tasks.ipynb #fc71f415
 def capitalised(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -247,7 +247,7 @@ def capitalised(
     return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: getattr(text.strip()[:1], test)()))
             for name, test in (('capitalised', 'isupper'), ('lower case', 'islower'))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #a2fbfe46
+# %% ../nbs/lessons/08-tasks.ipynb #4320f73f
 def number(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -257,7 +257,7 @@ def number(
     return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: getattr(text.strip(), test)()))
             for name, test in (('number', 'isdecimal'), ('word', 'isalpha'))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #db32b52f
+# %% ../nbs/lessons/08-tasks.ipynb #eaed0743
 def in_parentheses(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -273,7 +273,7 @@ def in_parentheses(
     word = which(tokens, tokenizer, lambda text: text.strip().isalpha())
     return {'inside': np.flatnonzero(word & (depth > 0)), 'outside': np.flatnonzero(word & (depth == 0))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #bea7a6f4
+# %% ../nbs/lessons/08-tasks.ipynb #1b96ab6d
 def starts_sentence(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -287,7 +287,7 @@ def starts_sentence(
     return {'sentence start': np.flatnonzero(capital & start),
             'inside a sentence': np.flatnonzero(capital & shift(tokens, small, -1))}
 
-# %% ../nbs/lessons/08-tasks.ipynb #9968237a
+# %% ../nbs/lessons/08-tasks.ipynb #6558199e
 def compound(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
@@ -299,7 +299,7 @@ def compound(
     after = shift(tokens, tokens.ids == token_id(tokenizer, first), -1)
     return {'compound': np.flatnonzero(here & after), 'second alone': np.flatnonzero(here & ~after)}
 
-# %% ../nbs/lessons/08-tasks.ipynb #5483efa4
+# %% ../nbs/lessons/08-tasks.ipynb #e6b630d8
 MODULES = ('argparse', 'bdb', 'calendar', 'cmd', 'codecs', 'configparser', 'copy', 'csv', 'difflib', 'doctest', 'fractions',
            'ftplib', 'gettext', 'heapq', 'imaplib', 'inspect', 'locale', 'mailbox', 'optparse', 'pdb', 'pickletools',
            'pydoc', 'random', 'shutil', 'smtplib', 'statistics', 'tarfile', 'tempfile', 'textwrap', 'zipfile')
@@ -314,7 +314,7 @@ def library_functions()->Iterator[tuple]: # (module, docstring, code without it)
             node.body = node.body[1:] or [ast.Pass()]
             yield module, said, ast.unparse(node)
 
-# %% ../nbs/lessons/08-tasks.ipynb #fad1e01c
+# %% ../nbs/lessons/08-tasks.ipynb #330072ef
 def code_or_prose(
     tokenizer, # a transformers tokenizer
     n:int=100, # functions, each with its code and its docstring
