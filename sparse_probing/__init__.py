@@ -21,7 +21,7 @@ PUBLIC = {
     'tasks': ['load_task', 'list_tasks', 'from_texts', 'next_token_is', 'capitalised', 'number', 'in_parentheses',
               'starts_sentence', 'compound', 'code_or_prose'],
     'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset', 'BestSubset'],
-    'sweep': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
+    'sweeps': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import count, islice
 from pathlib import Path
+from shutil import copyfile
 
 import nbformat
 import numpy as np
@@ -86,6 +87,8 @@ def copy_lessons(
         if copy.exists(): continue
         nbformat.write(learners_copy(path), partial := copy.with_suffix('.partial'))
         partial.rename(copy)
+    for table in lesson_paths()[0].parent.glob('*.parquet'): # what two lessons read
+        if not (folder / table.name).exists(): copyfile(table, folder / table.name)
     return made, kept
 
 # %% ../nbs/lib/checks.ipynb #c4322ca1

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'MINE', 'BENCHES', 'show', 'tour', 'lessons', 'check', 'check_packages', 'check_assets', 'check_machine',
-           'doctor', 'fetch', 'readable', 'bench', 'main']
+           'doctor', 'fetch', 'numbers', 'recorded', 'sweep', 'readable', 'bench', 'main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
@@ -156,6 +156,68 @@ def fetch():
     print(load_lm())
     for text in ('wiki', 'news'): print(f'{text}: {sum(1 for _ in read_documents(text))} documents')
     print(f"tasks: {sum(list_tasks().refused == '')} labelled sets")
+
+# %% ../nbs/lib/cli.ipynb #8d15f0d9
+def numbers(
+    text:str, # such as '0,5,29', or '-6:0' with both ends
+    kind:type=int,
+)->list: # raises ValueError
+    "A list of numbers as it is written on the command line."
+    try:
+        if ':' in text: return list(range(int(text.split(':')[0]), int(text.split(':')[1]) + 1))
+        return [kind(part) for part in text.split(',')]
+    except ValueError: raise ValueError(f'{text!r} is no list of numbers: write 0,5,29 or -6:0') from None
+
+def recorded(lm, examples, layers, positions, path:Path):
+    "Record activations and keep them, or take those that were kept, if they are of the same."
+    from sparse_probing.activations import load_activations, record, save_activations
+    if not path.exists():
+        activations = record(lm, examples, layers, positions)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_activations(activations, path)
+        return activations
+    found = load_activations(path, lm.name)
+    if (found.layers == tuple(layers) and found.positions == tuple(positions) and found.examples.ids.shape == examples.ids.shape
+        and (found.examples.ids == examples.ids).all()): return found
+    raise ValueError(f'{path} holds activations of other examples, layers or positions: choose another folder')
+
+# %% ../nbs/lib/cli.ipynb #2e56bf46
+@app.command()
+def sweep(
+    model:Annotated[str, typer.Option(help='smollm2, a hub id such as gpt2, or a local folder')] = 'smollm2',
+    text:Annotated[str, typer.Option(help='wiki, news, fineweb, or a path or glob')] = 'wiki',
+    target:Annotated[list[str], typer.Option(help='one token a class; give it twice')] = (' the', ' an'),
+    task:Annotated[list[str], typer.Option(help='a labelled task and not a text; may be given several times')] = (),
+    n:Annotated[int, typer.Option(help='examples a class')] = 300,
+    layers:Annotated[str|None, typer.Option(help='such as 0,10,29 or 0:29; all where not given')] = None,
+    positions:Annotated[str|None, typer.Option(help='such as -6:0; for tasks 0, the last token')] = None,
+    c:Annotated[str|None, typer.Option('--C', help='values of C; ten from where each path starts where not given')] = None,
+    k:Annotated[str|None, typer.Option('--k', help='numbers of neurons, for a k-sparse probe')] = None,
+    by:Annotated[str, typer.Option(help='its ranking')] = 'F',
+    out:Annotated[Path, typer.Option(help='folder of activations, cells, table and maps')] = Path('report/sweep'),
+):
+    "Probe every layer and position; write the table and the maps."
+    from sparse_probing import KSparseProbe, contrast, load_lm, load_task, plots, read_documents, tokenize
+    from sparse_probing import sweeps
+    lm, where = load_lm(model), numbers(positions or ('0' if task else '-6:0'))
+    if task: examples = {name: load_task(name, lm.tokenizer, n) for name in task}
+    else:
+        tokens = tokenize(read_documents(text), lm.tokenizer)
+        examples = {' / '.join(target): contrast(tokens, lm.tokenizer, {t: t for t in target}, n, before=max(14, -min(where)))}
+    which = numbers(layers) if layers else list(range(lm.layers))
+    files = {name: out / f'activations{f"-{name}" if task else ""}.safetensors' for name in examples}
+    activations = {name: recorded(lm, some, which, where, files[name]) for name, some in examples.items()}
+    probe, along = (KSparseProbe(by=by), numbers(k)) if k else (None, numbers(c, float) if c else None)
+    table = sweeps.sweep(activations, probe, along, out=out / 'cells')
+    table.to_parquet(out / 'sweep.parquet')
+    for name, rows in table.groupby('task'):
+        kind = f'-{name}' if task else ''
+        plots.score_map(sweeps.sweep_map(rows)).figure.savefig(out / f'map{kind}.png')
+        plots.layer_curves(dict(list(sweeps.by_layer(rows).items())[-6:])).figure.savefig(out / f'layers{kind}.png')
+    if len(task) > 1 and len(where) == 1: plots.score_map(sweeps.sweep_map(table, rows='task', columns='layer')).figure.savefig(out / 'tasks.png')
+    best = sweeps.choose(table).reset_index()
+    show('Chosen by validation, and what cherry-picking would have said', list(best.columns), [[readable(v) for v in row] for row in best.to_numpy(object)])
+    print(f'{out}: sweep.parquet and {len(list(out.glob("*.png")))} pictures')
 
 # %% ../nbs/lib/cli.ipynb #5971d787
 # name -> function of `sparse_probing.bench`

@@ -93,13 +93,28 @@ def test_a_learners_copy_is_checked_and_never_overwritten(tmp_path):
     assert 'kept as you left them' in run.stdout and copy.read_bytes() == mine
     (tmp_path / '00-tour.ipynb').unlink()
     assert '00-tour.ipynb' in call('lessons', tmp_path).stdout and copy.read_bytes() == mine
-    assert {p.suffix for p in tmp_path.iterdir()} == {'.ipynb'}
+    assert {p.suffix for p in tmp_path.iterdir()} == {'.ipynb', '.parquet'}
 
 
 def test_a_check_without_a_copy_says_how_to_get_one(tmp_path):
     run = call('check', 3, '--folder', tmp_path / 'none')
     assert run.returncode == 1 and f'sparse-probing lessons {tmp_path}' in run.stderr
     assert call('check', 99, '--folder', tmp_path).stderr.startswith("sparse-probing: there is no lesson '99'")
+
+
+def test_sweep(tmp_path):
+    arguments = 'sweep', '--n', 40, '--layers', '0,2', '--positions', '-1:0', '--k', '1,4', '--out', tmp_path / 'sweep'
+    run = call(*arguments)
+    assert run.returncode == 0, run.stderr
+    assert sorted(p.name for p in (tmp_path / 'sweep').iterdir()) == ['activations.safetensors', 'cells', 'layers.png', 'map.png', 'sweep.parquet']
+    cells = {p.name: p.stat().st_mtime_ns for p in (tmp_path / 'sweep/cells').iterdir()}
+    assert len(cells) == 4 and call(*arguments).returncode == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / 'sweep/cells').iterdir()} == cells
+    run = call(*arguments, '--k', '1,2')
+    assert run.returncode == 1 and 'made from other data, or with other settings' in run.stderr
+    run = call(*arguments, '--layers', '0,1')
+    assert run.returncode == 1 and 'activations of other examples, layers or positions' in run.stderr
+    assert 'no list of numbers' in call('sweep', '--positions', 'last', '--out', tmp_path / 'none').stderr and os.listdir(tmp_path) == ['sweep']
 
 
 def test_wrong_words():

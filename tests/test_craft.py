@@ -27,7 +27,7 @@ GROSS = 10       # lines above that
 
 # What starts processes or runs for long has its tests in `test_cli.py`, and is only named here.
 ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth'}, 'report': {'execute', 'run_lesson'},
-             'cli': {'main', 'show', 'tour', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
+             'cli': {'main', 'show', 'tour', 'sweep', 'recorded', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
 
 
 def name(path): return path.stem
