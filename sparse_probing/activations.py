@@ -220,7 +220,7 @@ def record(
 PARTS = 'ids', 'length', 'at', 'y', 'group'
 
 def save_activations(
-    activations:Activations,
+    activations:Activations, # as `record` returns them
     path, # a file, usually .safetensors; replaced where it exists
 )->None: # raises OSError where it cannot be written
     "Write activations and their examples to one file, whole or not at all."
@@ -234,6 +234,7 @@ def save_activations(
     except SafetensorError as e: raise OSError(f'cannot write {path}: {e}') from e
     finally: partial.unlink(missing_ok=True)
 
+# %% ../nbs/lessons/04-activations.ipynb #ab4615d4
 def load_activations(
     path, # a file that `save_activations` wrote
     model:str=None, # name of the model they have to be of

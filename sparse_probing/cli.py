@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'MINE', 'BENCHES', 'show', 'tour', 'lessons', 'check', 'check_packages', 'check_assets', 'check_machine',
-           'doctor', 'fetch', 'numbers', 'recorded', 'sweep', 'readable', 'bench', 'main']
+           'doctor', 'fetch', 'numbers', 'recorded', 'draw_maps', 'sweep', 'readable', 'bench', 'main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
@@ -181,6 +181,17 @@ def recorded(lm, examples, layers, positions, path:Path):
         and (found.examples.ids == examples.ids).all()): return found
     raise ValueError(f'{path} holds activations of other examples, layers or positions: choose another folder')
 
+# %% ../nbs/lib/cli.ipynb #43f5a348
+def draw_maps(table, out:Path, named:bool):
+    "Draw a map and curves over layers for each task, and a map of tasks where there are several."
+    from sparse_probing import plots, sweeps
+    for name, rows in table.groupby('task'):
+        kind = f'-{name}' if named else ''
+        plots.score_map(sweeps.sweep_map(rows)).figure.savefig(out / f'map{kind}.png')
+        plots.layer_curves(dict(list(sweeps.by_layer(rows).items())[-6:])).figure.savefig(out / f'layers{kind}.png')
+    if table.task.nunique() > 1 and table.position.nunique() == 1:
+        plots.score_map(sweeps.sweep_map(table, rows='task', columns='layer')).figure.savefig(out / 'tasks.png')
+
 # %% ../nbs/lib/cli.ipynb #2e56bf46
 @app.command()
 def sweep(
@@ -197,7 +208,7 @@ def sweep(
     out:Annotated[Path, typer.Option(help='folder of activations, cells, table and maps')] = Path('report/sweep'),
 ):
     "Probe every layer and position; write the table and the maps."
-    from sparse_probing import KSparseProbe, contrast, load_lm, load_task, plots, read_documents, tokenize
+    from sparse_probing import KSparseProbe, contrast, load_lm, load_task, read_documents, tokenize
     from sparse_probing import sweeps
     lm, where = load_lm(model), numbers(positions or ('0' if task else '-6:0'))
     if task: examples = {name: load_task(name, lm.tokenizer, n) for name in task}
@@ -210,18 +221,14 @@ def sweep(
     probe, along = (KSparseProbe(by=by), numbers(k)) if k else (None, numbers(c, float) if c else None)
     table = sweeps.sweep(activations, probe, along, out=out / 'cells')
     table.to_parquet(out / 'sweep.parquet')
-    for name, rows in table.groupby('task'):
-        kind = f'-{name}' if task else ''
-        plots.score_map(sweeps.sweep_map(rows)).figure.savefig(out / f'map{kind}.png')
-        plots.layer_curves(dict(list(sweeps.by_layer(rows).items())[-6:])).figure.savefig(out / f'layers{kind}.png')
-    if len(task) > 1 and len(where) == 1: plots.score_map(sweeps.sweep_map(table, rows='task', columns='layer')).figure.savefig(out / 'tasks.png')
+    draw_maps(table, out, bool(task))
     best = sweeps.choose(table).reset_index()
     show('Chosen by validation, and what cherry-picking would have said', list(best.columns), [[readable(v) for v in row] for row in best.to_numpy(object)])
     print(f'{out}: sweep.parquet and {len(list(out.glob("*.png")))} pictures')
 
 # %% ../nbs/lib/cli.ipynb #5971d787
 # name -> function of `sparse_probing.bench`
-BENCHES = {'tour': 'bench_tour', 'solver': 'bench_solver', 'growth': 'bench_growth'}
+BENCHES = {'tour': 'bench_tour', 'solver': 'bench_solver', 'growth': 'bench_growth', 'ksparse': 'bench_ksparse'}
 
 def readable(value)->str:
     "A cell of a table: numbers to three digits."
@@ -231,7 +238,7 @@ def readable(value)->str:
 
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help='what to compare: tour, solver or growth')] = 'tour',
+    what:Annotated[str, typer.Argument(help='what to compare: tour, solver, growth or ksparse')] = 'tour',
     repeats:Annotated[int, typer.Option(min=1, help='runs of each way; the table has medians')] = 3,
     out:Annotated[Path|None, typer.Option(help='a folder for the table as CSV, and for the picture of growth')] = None,
 ):

@@ -336,6 +336,7 @@ def dense_probe(
     return make_pipeline(StandardScaler(), LogisticRegressionCV(
         Cs=np.logspace(-5, -1, 5), cv=parts, scoring='roc_auc', l1_ratios=(0,), max_iter=1000, use_legacy_attributes=False))
 
+# %% ../nbs/lessons/09-ksparse.ipynb #17ff7fed
 def k_curve(
     X:np.ndarray, # activations (n, d)
     y, # classes (n,), two
@@ -346,7 +347,10 @@ def k_curve(
     *,
     dense:bool=True, # also fit the probe on all neurons
     seed:int=0, # deals out the folds
-    **options, # of the refit: refit, C, tol, max_iter
+    refit:str='logistic', # 'logistic' (L2 penalty), or 'means' (no fit)
+    C:float=1., # 1/lambda of the refit's L2 penalty, on scaled neurons
+    tol:float=1e-6, # relative gap of the refit to reach
+    max_iter:int=100, # Newton steps
 )->pd.DataFrame: # a row for each ranking, k and fold: every score of `evaluate` on held-out rows, and gap
     "Score probes of k neurons against k; the dense probe is the ranking 'dense' with k = d."
     X, (classes, second) = np.asanyarray(X), two_classes(y)
@@ -357,7 +361,7 @@ def k_curve(
         def add(ranking, k, score, gap): rows.append(dict(ranking=ranking, k=k, fold=fold, **all_scores(second[held_out], score).iloc[0], gap=gap))
         for one in [by] if isinstance(by, str) or callable(by) else by:
             order = rank_neurons(X[seen], second[seen], one, seed)
-            for fit in nested_fits(X[seen], second[seen], order, ks, **options):
+            for fit in nested_fits(X[seen], second[seen], order, ks, refit, C, None, tol, max_iter):
                 add(getattr(one, '__name__', one), fit.k, X[np.ix_(held_out, order[:fit.k])] @ fit.coef + fit.intercept, fit.gap)
         if dense:
             inner = folds(second[seen], 3, None if groups is None else np.asarray(groups)[seen], seed)
@@ -514,6 +518,7 @@ class BestSubset:
         "Whether no k of the candidates are better."
         return bool(self.bound >= self.objective * (1 - 1e-8))
 
+# %% ../nbs/lessons/09-ksparse.ipynb #6e682645
 def best_subset(
     X, # activations (n, d)
     y, # classes (n,), two

@@ -263,6 +263,7 @@ def score_map(
     plt.colorbar(image, ax=ax, label=score)
     return ax
 
+# %% ../nbs/lib/plots.ipynb #c402813b
 @style()
 def layer_curves(
     curves:dict, # label -> DataFrame indexed by layer: columns mean and error

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['last', 'prepared', 'settings', 'fit_and_score', 'cell_table', 'fingerprint', 'write_cell', 'read_cell',
-           'compute_cell', 'cells_of', 'sweep', 'ordered', 'best_settings', 'choose', 'sweep_map', 'by_layer']
+           'compute_cell', 'cells_of', 'ordered', 'sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer']
 
 # %% ../nbs/lessons/10-sweeps.ipynb #60a71e9e
 import json
@@ -49,6 +49,7 @@ def prepared(
     steps = clone(probe[:-1]).fit(X)
     return [steps.transform(part) for part in (X, *others)]
 
+# %% ../nbs/lessons/10-sweeps.ipynb #81256dd2
 def settings(
     probe, # a classifier of two classes, not fitted, or a pipeline that ends in one
     along, # values of C or of k, or nothing
@@ -65,6 +66,7 @@ def settings(
     if along is not None: raise ValueError(f'{type(last(probe)).__name__} has nothing to vary: leave out `along`')
     return np.array([np.nan])
 
+# %% ../nbs/lessons/10-sweeps.ipynb #d7f957de
 def fit_and_score(
     probe, tried:np.ndarray, # as in `settings`
     X:np.ndarray, y:np.ndarray, # all rows of a cell
@@ -174,6 +176,17 @@ def cells_of(
                 X = np.ascontiguousarray(activations.at(layer, position))
                 yield dict(task=task, layer=layer, position=position), (X, second, group)
 
+# %% ../nbs/lessons/10-sweeps.ipynb #4bbac3aa
+def ordered(
+    table:pd.DataFrame, probe,
+)->pd.DataFrame:
+    "The rows in the order of the cells, and a word about fits that are not certified."
+    table = table.sort_values(['task', 'layer', 'position', 'part', 'fold', 'setting'], kind='stable', ignore_index=True)
+    if (missed := table.gap > getattr(last(probe), 'tol', np.inf)).any():
+        warnings.warn(f'{missed.sum()} of {len(table)} fits are not certified: the largest relative gap is {table.gap.max():.1e} '
+                      '(see the column gap). Raise max_iter or tol of the probe', ConvergenceWarning, stacklevel=3)
+    return table
+
 # %% ../nbs/lessons/10-sweeps.ipynb #e259f616
 def sweep(
     activations:Activations|Mapping[str, Activations], # of one task, or task name -> activations; two classes each
@@ -209,16 +222,6 @@ def sweep(
         for table in pool(missing()): take(table)
     return ordered(pd.concat(tables), probe)
 
-def ordered(
-    table:pd.DataFrame, probe,
-)->pd.DataFrame:
-    "The rows in the order of the cells, and a word about fits that are not certified."
-    table = table.sort_values(['task', 'layer', 'position', 'part', 'fold', 'setting'], kind='stable', ignore_index=True)
-    if (missed := table.gap > getattr(last(probe), 'tol', np.inf)).any():
-        warnings.warn(f'{missed.sum()} of {len(table)} fits are not certified: the largest relative gap is {table.gap.max():.1e} '
-                      '(see the column gap). Raise max_iter or tol of the probe', ConvergenceWarning, stacklevel=3)
-    return table
-
 # %% ../nbs/lessons/10-sweeps.ipynb #274c427b
 def best_settings(
     table:pd.DataFrame, # of `sweep`
@@ -238,6 +241,7 @@ def best_settings(
                               nonzero=held.nonzero, density=held.density))
     return pd.DataFrame({place: chosen(rows) for place, rows in table.groupby(cell)}).T.rename_axis(cell)
 
+# %% ../nbs/lessons/10-sweeps.ipynb #5b02b865
 def choose(
     table:pd.DataFrame, # of `sweep`
     score:str='ROC-AUC', # one of its columns
@@ -248,10 +252,12 @@ def choose(
     largest = table[table.part == 'test'].groupby('task')[score].max()
     return picked[['layer', 'position', 'setting', 'validation', 'test']].assign(cherry_picked=largest)
 
+# %% ../nbs/lessons/10-sweeps.ipynb #0b0e6a60
 def sweep_map(
     table:pd.DataFrame, # of `sweep`
     score:str='ROC-AUC', # one of its columns
-    rows:str='layer', columns:str='position', # two of task, layer, position
+    rows:str='layer', # task, layer or position
+    columns:str='position', # another of them
     value:str='test', # a column of `best_settings`
 )->pd.DataFrame: # a cell each, for `plots.score_map`
     "The test score of each cell at the setting that validation chose."
@@ -259,6 +265,7 @@ def sweep_map(
     if best.duplicated([rows, columns]).any(): raise ValueError(f'{rows} and {columns} do not tell the cells apart: select rows of the table first')
     return best.pivot(index=rows, columns=columns, values=value)
 
+# %% ../nbs/lessons/10-sweeps.ipynb #aaba985b
 def by_layer(
     table:pd.DataFrame, # of `sweep`
     value:str='validation', # a column of `best_settings`
