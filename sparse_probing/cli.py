@@ -185,12 +185,15 @@ def recorded(lm, examples, layers, positions, path:Path):
 def draw_maps(table, out:Path, named:bool):
     "Draw a map and curves over layers for each task, and a map of tasks where there are several."
     from sparse_probing import plots, sweeps
+    def keep(ax, name):
+        ax.figure.savefig(out / f'{name}.png')
+        plots.plt.close(ax.figure)
     for name, rows in table.groupby('task'):
         kind = f'-{name}' if named else ''
-        plots.score_map(sweeps.sweep_map(rows)).figure.savefig(out / f'map{kind}.png')
-        plots.layer_curves(dict(list(sweeps.by_layer(rows).items())[-6:])).figure.savefig(out / f'layers{kind}.png')
+        keep(plots.score_map(sweeps.sweep_map(rows)), f'map{kind}')
+        keep(plots.layer_curves(dict(list(sweeps.by_layer(rows).items())[-6:])), f'layers{kind}')
     if table.task.nunique() > 1 and table.position.nunique() == 1:
-        plots.score_map(sweeps.sweep_map(table, rows='task', columns='layer')).figure.savefig(out / 'tasks.png')
+        keep(plots.score_map(sweeps.sweep_map(table, rows='task', columns='layer')), 'tasks')
 
 # %% ../nbs/lib/cli.ipynb #2e56bf46
 @app.command()
