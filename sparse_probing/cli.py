@@ -178,7 +178,7 @@ def recorded(lm, examples, layers, positions, path:Path):
         return activations
     found = load_activations(path, lm.name)
     if (found.layers == tuple(layers) and found.positions == tuple(positions) and found.examples.ids.shape == examples.ids.shape
-        and (found.examples.ids == examples.ids).all()): return found
+        and (found.examples.ids == examples.ids).all() and (found.examples.y == examples.y).all()): return found
     raise ValueError(f'{path} holds activations of other examples, layers or positions: choose another folder')
 
 # %% ../nbs/lib/cli.ipynb #43f5a348
@@ -217,7 +217,7 @@ def sweep(
     if task: examples = {name: load_task(name, lm.tokenizer, n) for name in task}
     else:
         tokens = tokenize(read_documents(text), lm.tokenizer)
-        examples = {' / '.join(target): contrast(tokens, lm.tokenizer, {t: t for t in target}, n, before=max(14, -min(where)))}
+        examples = {' / '.join(t.strip() for t in target): contrast(tokens, lm.tokenizer, {t: t for t in target}, n, before=max(14, -min(where)))}
     which = numbers(layers) if layers else list(range(lm.layers))
     files = {name: out / f'activations{f"-{name}" if task else ""}.safetensors' for name in examples}
     activations = {name: recorded(lm, some, which, where, files[name]) for name, some in examples.items()}

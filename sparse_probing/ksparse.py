@@ -109,7 +109,7 @@ def mutual_information(
     X, # activations (n, d)
     y:np.ndarray, # classes (n,), bool
     bins:int=16, # of equal size; values that are equal share one
-)->np.ndarray: # (d,), in nats, bias taken off
+)->np.ndarray: # (d,), in nats, bias taken off; raises ValueError for NaN
     "What each neuron says about the class, whatever the shape of the relation."
     rows, n = Rows(X), len(y)
     out, cuts = np.empty(rows.d), np.arange(1, bins) * n // bins - 1
@@ -119,8 +119,10 @@ def mutual_information(
         count_bins(values, y, np.sort(values, axis=1)[:, cuts], counts)
         size = counts.sum(2)
         bias = ((size > 0).sum(1) - 1) / (2 * n)
-        out[ids] = uncertainty(counts.sum(1)) - (size * uncertainty(counts)).sum(1) / n - bias
+        told = uncertainty(counts.sum(1)) - (size * uncertainty(counts)).sum(1) / n - bias
+        out[ids] = np.where(np.isfinite(values).all(1), told, np.nan)
     with ThreadPoolExecutor(get_num_threads()) as threads: list(threads.map(block, range(0, rows.d, 256)))
+    check_finite(out)
     return out
 
 def by_information(X, y:np.ndarray, seed:int=0)->np.ndarray:
@@ -193,6 +195,7 @@ def standardise(
     "Scale a few neurons; one that is constant becomes zero."
     Z = Rows(X).take(neurons).T.astype(np.float64)
     mean, scale = Z.mean(0), Z.std(0)
+    if not np.isfinite(mean).all(): raise ValueError(f'X holds NaN or infinity, in column {neurons[np.argmin(np.isfinite(mean))]}')
     scale = np.where(scale > 1e-12 * abs(mean), scale, np.inf)
     return np.ascontiguousarray((Z - mean) / scale), mean, scale
 

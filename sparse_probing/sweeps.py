@@ -163,12 +163,13 @@ def compute_cell(
 
 def cells_of(
     tasks:Mapping[str, Activations],
-    groups:np.ndarray|None,
+    groups:np.ndarray|None, # document of each example, where not as in the examples
 )->Iterator[tuple]: # task, layer and position; their data: X, y, groups
     "The cells of a sweep."
     for task, activations in tasks.items():
         examples = activations.examples
-        second = two_classes(examples.y)[1]
+        try: second = two_classes(examples.y)[1]
+        except ValueError as e: raise ValueError(f'task {task}: {e}') from None
         group = np.asarray(examples.group if groups is None else groups)
         if len(group) != len(second): raise ValueError(f'{len(second)} examples, {len(group)} groups')
         for layer in activations.layers:
@@ -205,22 +206,19 @@ def sweep(
     if groups is not None and len(tasks) != 1: raise ValueError('groups are for one task; with several, those of the examples are taken')
     probe = make_pipeline(StandardScaler(), SparseProbe()) if probe is None else probe
     options = dict(probe=probe, along=along, cv=cv, test=test, seed=seed)
-    tables, total = [], sum(len(a.layers) * len(a.positions) for a in tasks.values())
-    with tqdm(total=total, desc='sweep', unit=' cells') as progress:
-        def take(table):
-            tables.append(table)
-            progress.update()
-        def missing():
-            for place, data in cells_of(tasks, groups):
-                path = None if out is None else Path(out) / f'{"-".join(map(str, place.values()))}.parquet'.replace('/', 'or')
-                made_from = fingerprint(*data, *options.values())
-                done = None if path is None else read_cell(path, made_from)
-                if done is None: yield delayed(compute_cell)(place, path, made_from, data, options)
-                else: take(done)
-        streams = get_active_backend()[0].supports_return_generator # Ray's does not
-        pool = Parallel(n_jobs, return_as='generator_unordered' if streams else 'list', verbose=0 if streams else 5)
-        for table in pool(missing()): take(table)
-    return ordered(pd.concat(tables), probe)
+    files, done = {}, []
+    for place, data in cells_of(tasks, groups): # all of them first: what does not fit is told before anything is computed
+        path = None if out is None else Path(out) / f'{"-".join(map(str, place.values()))}.parquet'.replace('/', 'or')
+        made_from = '' if path is None else fingerprint(*data, *options.values())
+        found = None if path is None else read_cell(path, made_from)
+        if found is None: files[tuple(place.values())] = path, made_from
+        else: done.append(found)
+    missing = (delayed(compute_cell)(place, *files[key], data, options)
+               for place, data in cells_of(tasks, groups) if (key := tuple(place.values())) in files)
+    streams = get_active_backend()[0].supports_return_generator # Ray's does not
+    pool = Parallel(n_jobs, return_as='generator_unordered' if streams else 'list', verbose=0 if streams else 5)
+    cells = tqdm(pool(missing), total=len(done) + len(files), initial=len(done), desc='sweep', unit=' cells')
+    return ordered(pd.concat([*done, *cells]), probe)
 
 # %% ../nbs/lessons/10-sweeps.ipynb #274c427b
 def best_settings(

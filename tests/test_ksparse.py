@@ -92,6 +92,13 @@ def test_mutual_information_is_that_of_the_bins():
     assert mutual_information(relu, y)[0] < mutual_information(x, y)[0] < mutual_information(x + y[:, None], y)[0]
 
 
+@pytest.mark.parametrize('by', RANKINGS)
+def test_a_number_that_is_none_is_named(by, data):
+    X, y, _ = data
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match='NaN or infinity.* in column 7'): k_curve(np.where(np.arange(40) == 7, wrong, X), y, [40], by=by)
+
+
 def test_a_far_offset_does_not_drown_the_spread(data):
     X, y, _ = data
     assert (rank_neurons(X.astype('f8') + 1e7, y, 'F')[:10] == rank_neurons(X.astype('f8'), y, 'F')[:10]).all()

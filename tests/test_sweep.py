@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -65,6 +66,14 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
     assert len(list(tmp_path.glob('*.parquet'))) == 40 and table.equals(sweep(made_up(600, 20), SparseProbe(), None, n_jobs=2))
 
 
+def test_what_does_not_fit_is_told_before_anything_is_computed(tmp_path):
+    settings = dict(probe=KSparseProbe(), along=[1, 4], out=tmp_path, n_jobs=2)
+    sweep(made_up(), **settings)
+    for cell in sorted(tmp_path.iterdir())[:5]: cell.unlink()
+    with pytest.raises(ValueError, match='made from other data'): sweep(made_up(), **settings | dict(seed=1))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize('change', [dict(probe=KSparseProbe(by='random')), dict(along=[1, 8]), dict(cv=4), dict(seed=1), dict(test=.4), dict(activations=made_up(200))])
 def test_other_settings_or_data_are_not_mixed_in(change, tmp_path):
     settings = dict(activations=made_up(), probe=KSparseProbe(), along=[1, 4], out=tmp_path, n_jobs=1)
@@ -83,6 +92,7 @@ def test_a_damaged_cell_is_named(tmp_path):
 
 @pytest.mark.parametrize('change, message', [
     (dict(probe=KSparseProbe(), along=[13]), 'between 1 and 12'), (dict(probe=SparseProbe(), along=[0]), 'C must be'), (dict(cv=50), 'layer 0, position -1'),
+    (dict(activations={'grades': replace(made_up(), examples=replace(made_up().examples, y=np.arange(160) % 3))}), 'task grades: .* got 3 class'),
     (dict(groups=np.arange(3)), '160 examples, 3 groups'), (dict(groups=np.arange(160) % 3), 'number of groups'), (dict(probe=DummyClassifier(), along=[1]), 'nothing to vary'),
 ])
 def test_bad_input_names_the_cell(change, message):
