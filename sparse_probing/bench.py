@@ -6,7 +6,8 @@
 __all__ = ['TARGETS', 'SOLVERS', 'EVERYONE', 'ALL_BUT_SAGA', 'LABELLED', 'KS', 'measure', 'count_nonzeros', 'usual_way',
            'our_way', 'bench_tour', 'one_by_one', 'by_l1_path', 'by_sklearn', 'by_skglm', 'by_celer', 'judge',
            'with_ratio', 'race', 'windows', 'two_scales', 'problems', 'fit_one', 'bench_many', 'bench_solver',
-           'bench_growth', 'curve_by_lens', 'curve_by_ours', 'curve_by_pipeline', 'bench_ksparse']
+           'bench_growth', 'curve_by_lens', 'curve_by_ours', 'curve_by_pipeline', 'bench_ksparse', 'usual_cell',
+           'lens_cell', 'bench_sweep']
 
 # %% ../nbs/lib/bench.ipynb #70ceb675
 import os
@@ -35,11 +36,13 @@ from tqdm.auto import tqdm
 
 from .activations import record
 from .examples import Examples, contrast
-from .ksparse import nested_fits, rank_neurons
+from .ksparse import KSparseProbe, nested_fits, rank_neurons
+from .path import folds, grid
 from .plots import growth_curves
 from .probe import all_scores, split
 from .solver import c_min, duality_gap, l1_path
 from .sources import LM, load_lm, read_documents
+from .sweeps import best_settings, sweep
 from .tasks import load_task
 from .tokens import token_id, tokenize
 
@@ -399,4 +402,61 @@ def bench_ksparse(
                                'off': abs(np.array(scores[way]) - ours).max(), 'spread': spread}
     table = pd.DataFrame(rows).T.rename_axis(['task', 'way'])
     table.attrs['note'] = f'layer {layer}, last token, {n} texts a class, k = 1 to 256, ranking by mean difference; medians and means over {repeats} grouped splits'
+    return table
+
+# %% ../nbs/lib/bench.ipynb #f56d9327
+def usual_cell(
+    X, y, groups, # a cell
+    C, # values to try
+)->tuple: # validation ROC-AUC (folds, C); the largest gap of the fits on the training part
+    "A cell of a sweep as one would write it with scikit-learn."
+    train, aside = split(y, groups)
+    def fitted(c, rows):
+        return make_pipeline(StandardScaler(), LogisticRegression(l1_ratio=1, solver='liblinear', C=c, random_state=0)).fit(X[rows], y[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', ConvergenceWarning) # the column gap shows what came of it
+        last = [fitted(c, train) for c in C]
+        scores = [[roc_auc_score(y[train[held]], fitted(c, train[seen]).decision_function(X[train[held]])) for c in C]
+                  for seen, held in folds(y[train], 5, groups[train])]
+    gaps = [duality_gap(one[0].transform(X[train]), y[train], one[1].coef_[0], one[1].intercept_[0], c) for one, c in zip(last, C)]
+    return np.array(scores), max(map(float, gaps))
+
+def lens_cell(
+    X, y, groups, # a cell
+)->np.ndarray: # ROC-AUC (6, k)
+    "A cell along k with TransformerLens: six splits."
+    return np.array([curve_by_lens(X, y, groups, seed, 'standardize')[2] for seed in range(6)])
+
+# %% ../nbs/lib/bench.ipynb #ee7b133f
+def bench_sweep(
+    repeats:int=3,
+    n:int=300, # windows a class
+    layers:tuple=(0, 10, 20, 29),
+)->pd.DataFrame: # a row a way; AUC: mean over cells of the best mean validation score; gap: the largest
+    "Race sweeps along C and along k in two processes."
+    lm = load_lm()
+    examples = contrast(tokenize(read_documents(), lm.tokenizer), lm.tokenizer, TARGETS, n)
+    activations = record(lm, examples, layers, (-1, 0))
+    y, groups = examples.y, examples.group
+    cells = [np.ascontiguousarray(activations.at(layer, position)) for layer in layers for position in (-1, 0)]
+    train = split(y, groups)[0]
+    grids = [grid(StandardScaler().fit_transform(X[train]), y[train], size=10, reach=100) for X in cells]
+    ways = {
+        'ours along C': lambda: sweep(activations, n_jobs=2),
+        'scikit-learn along C': lambda: Parallel(2)(delayed(usual_cell)(X, y, groups, C) for X, C in zip(cells, grids)),
+        'ours along k': lambda: sweep(activations, KSparseProbe(by='mean difference', class_weight='balanced'), n_jobs=2),
+        'TransformerLens along k': lambda: Parallel(2)(delayed(lens_cell)(X, y, groups) for X in cells)}
+    found, times = {}, {way: [] for way in ways}
+    for turn in tqdm(range(repeats + 1), desc='bench sweep', unit=' runs'): # the first run compiles
+        for way, run in ways.items():
+            start = time.perf_counter()
+            found[way] = run()
+            if turn: times[way].append(time.perf_counter() - start)
+    table = pd.DataFrame({'seconds': {way: np.median(seconds) for way, seconds in times.items()}})
+    table['times ours'] = [table.seconds[way] / table.seconds['ours' + way[way.index(' along'):]] for way in table.index]
+    ours = {way: best_settings(found[way]).validation.mean() for way in ('ours along C', 'ours along k')}
+    table['AUC'] = [ours['ours along C'], np.mean([scores.mean(0).max() for scores, _ in found['scikit-learn along C']]),
+                    ours['ours along k'], np.mean([scores.mean(0).max() for scores in found['TransformerLens along k']])]
+    table['gap'] = [found['ours along C'].gap.max(), max(gap for _, gap in found['scikit-learn along C']), found['ours along k'].gap.max(), np.nan]
+    table.attrs['note'] = f'{len(cells)} cells of {2 * n} windows, five grouped folds and a test part, two processes; medians of {repeats} runs. TransformerLens: its own splits'
     return table
