@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LEFT_OUT', 'MISFORMATTED', 'REFUSED', 'MOST', 'SPARE', 'MODULES', 'read_rows', 'catalogue', 'refusal', 'faults',
            'survey', 'list_tasks', 'last_tokens', 'from_texts', 'draw_rows', 'load_task', 'spelling', 'which', 'shift',
-           'word_start', 'next_token_is', 'capitalised', 'number', 'in_parentheses', 'starts_sentence', 'compound',
-           'library_functions', 'code_or_prose']
+           'word_start', 'next_token_is', 'words_that', 'capitalised', 'number', 'in_parentheses', 'starts_sentence',
+           'compound', 'library_functions', 'code_or_prose']
 
 # %% ../nbs/lessons/08-tasks.ipynb #5dfed9f8
 import ast
@@ -238,14 +238,22 @@ def next_token_is(
     return {f'before {text.strip()}': np.flatnonzero(comes), 'before another': np.flatnonzero(alike & ~comes)}
 
 # %% ../nbs/lessons/08-tasks.ipynb #fc71f415
+def words_that(
+    tokens:Tokens, # where to look
+    tokenizer, # the tokenizer that made them
+    tests:dict, # class name -> test of a token's text, its spaces taken off
+)->dict: # class name -> places
+    "Beginnings of words that pass a test, for each class."
+    start = word_start(tokens, tokenizer)
+    return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: test(text.strip()))) for name, test in tests.items()}
+
 def capitalised(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Beginnings of words with a capital letter, and with a small one."
-    start = word_start(tokens, tokenizer)
-    return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: getattr(text.strip()[:1], test)()))
-            for name, test in (('capitalised', 'isupper'), ('lower case', 'islower'))}
+    tests = {'capitalised': lambda text: text[:1].isupper(), 'lower case': lambda text: text[:1].islower()}
+    return words_that(tokens, tokenizer, tests)
 
 # %% ../nbs/lessons/08-tasks.ipynb #4320f73f
 def number(
@@ -253,9 +261,7 @@ def number(
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Beginnings of numbers, and of words in letters."
-    start = word_start(tokens, tokenizer)
-    return {name: np.flatnonzero(start & which(tokens, tokenizer, lambda text: getattr(text.strip(), test)()))
-            for name, test in (('number', 'isdecimal'), ('word', 'isalpha'))}
+    return words_that(tokens, tokenizer, {'number': str.isdecimal, 'word': str.isalpha})
 
 # %% ../nbs/lessons/08-tasks.ipynb #eaed0743
 def in_parentheses(
