@@ -329,7 +329,7 @@ def check_k(
 ):
     "Raise ValueError for a k that is not a whole number between 1 and d, or a list that does not increase."
     if not len(ks) or any(int(k) != k or not 1 <= k <= d for k in ks) or (np.diff(ks) <= 0).any():
-        raise ValueError(f'k must be between 1 and {d}, the number of neurons, and increase where there are several; got {list(ks)}')
+        raise ValueError(f'k must be between 1 and {d}{", and increase" * (len(ks) > 1)}; got {np.asarray(ks).tolist()}')
 
 # %% ../nbs/lessons/09-ksparse.ipynb #3982fe18
 def dense_probe(
