@@ -232,7 +232,7 @@ def sweep(
 # %% ../nbs/lib/cli.ipynb #5971d787
 # name -> function of `sparse_probing.bench`
 BENCHES = {'tour': 'bench_tour', 'solver': 'bench_solver', 'growth': 'bench_growth', 'ksparse': 'bench_ksparse',
-           'sweep': 'bench_sweep'}
+           'sweep': 'bench_sweep', 'harvest': 'bench_harvest'}
 
 def readable(value)->str:
     "A cell of a table: numbers to three digits."
@@ -242,7 +242,7 @@ def readable(value)->str:
 
 @app.command()
 def bench(
-    what:Annotated[str, typer.Argument(help='what to compare: tour, solver, growth, ksparse or sweep')] = 'tour',
+    what:Annotated[str, typer.Argument(help='what to compare: tour, solver, growth, ksparse, sweep or harvest')] = 'tour',
     repeats:Annotated[int, typer.Option(min=1, help='runs of each way; the table has medians')] = 3,
     out:Annotated[Path|None, typer.Option(help='a folder for the table as CSV, and for the picture of growth')] = None,
 ):

@@ -26,7 +26,7 @@ LINES = 25, 40   # of a code cell, and of one that holds a class or only imports
 GROSS = 10       # lines above that
 
 # What starts processes or runs for long has its tests in `test_cli.py`, and is only named here.
-ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth', 'bench_ksparse', 'bench_sweep'}, 'report': {'execute', 'run_lesson'},
+ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth', 'bench_ksparse', 'bench_sweep', 'bench_harvest'}, 'report': {'execute', 'run_lesson'},
              'cli': {'main', 'show', 'tour', 'sweep', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
 
 
