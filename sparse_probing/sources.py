@@ -7,7 +7,7 @@ __all__ = ['CARRIERS', 'ENDINGS', 'RECIPE', 'FINEWEB', 'GAP', 'PLAIN_TAGS', 'MAR
            'LEFT_OVER', 'NAMED', 'READERS', 'carrier_file', 'cache_folder', 'cache_name', 'alone', 'build_once',
            'convert_smollm2', 'LM', 'hub_answers', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
            'convert_wiki', 'convert_news', 'check_row', 'TextReader', 'files_under', 'reader_class', 'find_files',
-           'naming', 'read_file', 'read_documents']
+           'naming', 'read_file', 'source_files', 'read_documents']
 
 # %% ../nbs/lessons/01-sources.ipynb #419c4a40
 import hashlib
@@ -401,20 +401,27 @@ def naming(
 def read_file(
     fs, # an fsspec file system
     path:str, # one file on it
+    adapter:Callable=check_row, # turns a row into the fields of a document
 )->Iterator[Document]: # raises ValueError naming the file where it is damaged
     "The documents of one file."
     folder, _, name = path.rpartition('/')
     with naming(path):
-        yield from reader_class(path)(DataFolder(folder, fs=fs), adapter=check_row).read_file(name)
+        yield from reader_class(path)(DataFolder(folder, fs=fs), adapter=adapter).read_file(name)
 
 # %% ../nbs/lessons/01-sources.ipynb #0bba1a10
+def source_files(
+    source:str, # as in `read_documents`
+)->tuple: # (file system, iterator of paths); raises as `read_documents` does
+    "The files of an embedded text, a hub, or a path."
+    convert = {'wiki': convert_wiki, 'news': convert_news}.get(source)
+    location = build_once(cache_name(source), convert) if convert else NAMED.get(source, source)
+    with naming(source): return find_files(location)
+
 def read_documents(
     source:str='wiki', # 'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text
     limit:int=None, # at most this many documents
 )->Iterator[Document]: # raises FileNotFoundError, ConnectionError or ValueError, naming the source
     "Stream documents from an embedded text, a hub, or files."
     if limit is not None and limit < 1: raise ValueError(f'limit must be at least 1, got {limit}')
-    convert = {'wiki': convert_wiki, 'news': convert_news}.get(source)
-    location = build_once(cache_name(source), convert) if convert else NAMED.get(source, source)
-    with naming(source): fs, paths = find_files(location)
+    fs, paths = source_files(source)
     return islice((document for path in paths for document in read_file(fs, path)), limit)
