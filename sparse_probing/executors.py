@@ -28,7 +28,7 @@ from loky.process_executor import ProcessPoolExecutor, ShutdownExecutorError
 
 from .store import put
 
-# %% ../nbs/lib/executors.ipynb #f3cf8bd1
+# %% ../nbs/lib/executors.ipynb #59626fc0
 REPORTED = {} # (folder, rank) -> when it last reported
 
 def report(
@@ -39,15 +39,15 @@ def report(
 )->None:
     "Say how far a rank is."
     now = time.monotonic()
-    if not final and now - REPORTED.get((logging_dir, rank), -1) < 1: return
-    REPORTED[logging_dir, rank] = now
-    put(get_datafolder(logging_dir), f'progress/{rank:05d}.json', json.dumps(counts).encode())
+    if not final and now - REPORTED.get((str(logging_dir), rank), -1) < 1: return
+    REPORTED[str(logging_dir), rank] = now
+    put(get_datafolder(str(logging_dir)), f'progress/{rank:05d}.json', json.dumps(counts).encode())
 
 def progress(
     logging_dir, # of the run
 )->dict: # the counts, added up
     "How far all ranks are."
-    folder, total = get_datafolder(logging_dir), Counter()
+    folder, total = get_datafolder(str(logging_dir)), Counter()
     for name in folder.list_files('progress') if folder.exists('progress') else []:
         try: total.update(json.loads(folder.cat_file(name)))
         except (OSError, ValueError): pass # being written at this moment: the next look will see it
