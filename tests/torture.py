@@ -1,4 +1,4 @@
-"""Harvests that are killed again and again, and harvests that grow. `make torture` runs all of it, in about half an hour."""
+"""Harvests that are killed again and again, and harvests that grow. `make torture` runs all of it, in about an hour."""
 import hashlib
 import os
 import random
@@ -42,18 +42,18 @@ def workers(process):
     for child in psutil.Process(process.pid).children(recursive=True):
         try: line = ' '.join(child.cmdline())
         except psutil.Error: continue
-        if 'popen_loky' in line or line.startswith('ray::'): found.append(child)
+        if 'popen_loky' in line or line.startswith(('ray::attempt', 'ray::IDLE')): found.append(child)
     return found
 
 
 def kill(process, whom, rng):
     """Kill -9 a worker, the driver, or the driver and all that it started."""
-    everyone = psutil.Process(process.pid).children(recursive=True)
-    victims = {'worker': rng.sample(mine, 1) if (mine := workers(process)) else [], 'driver': [process], 'group': [process, *everyone]}[whom]
+    mine, everyone = workers(process), psutil.Process(process.pid).children(recursive=True)
+    victims = {'worker': rng.sample(mine, min(1, len(mine))), 'driver': [process], 'group': [process, *everyone]}[whom]
     for victim in victims:
         try: victim.kill()
         except (psutil.Error, ProcessLookupError): pass
-    return everyone, len(victims)
+    return mine, len(victims)
 
 
 def disturbed(out, executor, whom, sign, after, rng):
@@ -64,11 +64,11 @@ def disturbed(out, executor, whom, sign, after, rng):
         time.sleep(.02)
     time.sleep(after)
     shards, alive = len(list(Path(out).glob('shards/*.safetensors'))), process.poll() is None
-    everyone, killed = kill(process, whom, rng) if alive else ([], 0)
+    mine, killed = kill(process, whom, rng) if alive else ([], 0)
     if whom == 'worker': finish(process)
     else:
         process.wait(WATCHDOG)
-        _, left = psutil.wait_procs(everyone, timeout=20)
+        _, left = psutil.wait_procs(mine, timeout=20)
         assert not left, f'these go on without their driver: {[p.cmdline() for p in left]}'
         finish(start(out, executor))
     return shards, killed, time.monotonic() - began
@@ -79,7 +79,7 @@ def kills(folder, executor, times=20, seed=0):
     rng, whole = random.Random(seed), Path(folder) / 'whole'
     finish(start(whole, executor))
     for k in range(times):
-        whom, sign, after = ['worker', 'driver', 'group'][k % 3], rng.choice(['shards/*.safetensors'] * 3 + ['run/config.json']), rng.uniform(0, 2)
+        whom, sign, after = ['worker', 'driver', 'group'][k % 3], rng.choice(['shards/*.safetensors'] * 3 + ['run/logs/task_*.log']), rng.uniform(0, 2)
         shards, killed, seconds = disturbed(out := Path(folder) / f'{k}', executor, whom, sign, after, rng)
         same = content(out) == content(whole)
         print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the first {Path(sign).name}, {shards} shards there, '
@@ -174,12 +174,11 @@ def thousand(folder):
 
 if __name__ == '__main__':
     import tempfile
-    what = sys.argv[1:] or ['kills', 'growth', 'thousand']
+    what = sys.argv[1:] or ['local', 'ray', 'growth', 'thousand']
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if 'kills' in what:
-            for executor in ('local', 'ray'):
-                (folder / executor).mkdir()
-                kills(folder / executor, executor)
+        for executor in {'local', 'ray'} & {*what}:
+            (folder / executor).mkdir()
+            kills(folder / executor, executor)
         if 'growth' in what: growth(folder)
         if 'thousand' in what: thousand(folder)

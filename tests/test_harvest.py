@@ -1,0 +1,295 @@
+"""Harvests: the values, every engine, kills, and whatever may be wrong with a corpus, a folder or a store."""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import slurm_node
+import torch
+import torture
+from sparse_probing import ActivationStore, LM, capitalised, harvest, load_lm, next_token_is, read_documents, record, sparsity_path, split, sweep, tokenize
+from sparse_probing.harvests import chunks, every, find_hits, windows
+from sparse_probing.jobs import alone_in
+from sparse_probing.store import get_datafolder
+
+TARGETS = {'the': ' the', 'an': ' an'}
+
+
+class Inline:
+    """An executor without processes: one rank after the other, here."""
+    def __init__(self, pipeline, tasks, **others): self.pipeline, self.tasks = pipeline, tasks
+    def run(self, watch):
+        for rank in range(self.tasks):
+            data = None
+            for step in self.pipeline: data = step(data, rank, self.tasks)
+            watch()
+
+
+here = partial(harvest, executor=Inline, threads=2, tasks=1)
+
+
+def off(a, b):
+    """The largest difference, as a share of the largest value."""
+    return abs(a - b).max() / abs(b).max()
+
+
+# ---- the values
+
+def test_windows_are_what_record_reads_bit_for_bit(lm, tmp_path, tell):
+    words = dict(layers=(0, 3), positions=(-2, 0), limit=12)
+    whole = here('news', lm, TARGETS, out=tmp_path / 'whole', prune=False, **words)
+    recorded = record(lm, whole.examples, (0, 3), (-2, 0))
+    assert len(whole) > 100 and whole.examples.ids.shape[1] == 17
+    for layer in (0, 3):
+        for position in (-2, 0): assert (whole.at(layer, position) == recorded.at(layer, position)).all()
+    cut = here('news', lm, TARGETS, out=tmp_path / 'cut', **words)
+    assert cut.manifest['counts']['run'] < whole.manifest['counts']['run'] and cut.rows.equals(whole.rows)
+    furthest = max(off(cut.at(layer, position), whole.at(layer, position)) for layer in (0, 3) for position in (-2, 0))
+    tell(f'windows cut after their hit: values off by {furthest:.1e} of the largest')
+    assert furthest <= 1e-5
+
+
+@torch.inference_mode()
+def plain(lm, ids, layer):
+    """The neurons of a layer at every token of one sequence, by the whole model and a hook of our own."""
+    kept = []
+    handle = lm.model.model.layers[layer].mlp.down_proj.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0][0]))
+    lm.model(torch.as_tensor(ids.astype(np.int64))[None])
+    handle.remove()
+    return kept[0].numpy()
+
+
+@pytest.mark.parametrize('prune', [True, False])
+def test_chunks_are_what_the_whole_model_says_over_each_chunk(lm, tmp_path, tell, prune):
+    store = here('news', lm, TARGETS, layers=(0, 2), limit=8, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=1000)
+    tokens = tokenize(read_documents('news', 8), lm.tokenizer)
+    found = chunks(tokens, find_hits(tokens, lm.tokenizer, TARGETS), 100, 14, 2)
+    assert len(store.manifest['shards']) > 1 and store.rows.token.tolist() == tokens.ids[found.hits.place].tolist()
+    assert store.rows.place.tolist() == found.hits.offset.tolist() and store.rows.label.tolist() == found.hits.label.tolist()
+    values = {layer: [plain(lm, tokens.ids[a:b], layer) for a, b in zip(found.start, found.stop)] for layer in (0, 2)}
+    for layer in (0, 2):
+        there = np.stack([values[layer][c][p - found.start[c]] for c, p in zip(found.hits.context, found.hits.place)])
+        tell(f'chunks, prune={prune}, layer {layer}: values off by {off(store.at(layer), there):.1e} of the largest')
+        assert off(store.at(layer), there) <= 1e-5
+
+
+@pytest.mark.parametrize('site', ['mlp', 'attention', 'residual'])
+def test_other_sites(lm, tmp_path, site):
+    store = here('news', lm, TARGETS, layers=1, limit=4, site=site, out=tmp_path / 'store', prune=False)
+    assert store.site == site and (store.at(1) == record(lm, store.examples, 1, site=site).at(1, 0)).all() and store.at(1).shape[1] == lm.width
+
+
+def test_types_of_numbers(lm, tmp_path, tell):
+    full, half, coarse = (here('news', lm, TARGETS, layers=2, limit=8, out=tmp_path / name, **words).at(2)
+                          for name, words in (('a', {}), ('b', dict(dtype='float16')), ('c', dict(precision='bfloat16'))))
+    tell(f'stored as float16: off by {off(half, full):.1e} of the largest; computed in bfloat16: {off(coarse, full):.1e}')
+    assert 0 < off(half, full) < 1e-3 < off(coarse, full) < .1 and half.dtype == np.float32
+
+
+def test_every_nth_token_rules_and_samples(lm, tmp_path):
+    store = here('news', lm, TARGETS | {'any': 10}, layers=0, limit=6, out=tmp_path / 'any', seed=3)
+    again = here('news', lm, TARGETS | {'any': 10}, layers=0, limit=6, out=tmp_path / 'again', seed=3)
+    assert torture.content(tmp_path / 'any') == torture.content(tmp_path / 'again')
+    some = store.rows[store.rows.label == 2]
+    assert all(len(set(group.place % 10)) == 1 for _, group in some.groupby('group')) and len(set(some.place % 10)) > 1
+    store = here('news', lm, capitalised, layers=0, limit=6, out=tmp_path / 'rule')
+    assert store.classes == ('capitalised', 'lower case') and store.rows.rule[0] == 'sparse_probing.tasks.capitalised'
+    words = [text.strip() for text in lm.tokenizer.batch_decode(store.rows.token.to_numpy()[:, None])]
+    assert all(word[0].isupper() == (label == 0) for word, label in zip(words, store.rows.label))
+    assert here('news', lm, partial(next_token_is, text=' the'), layers=0, limit=6, out=tmp_path / 'partial').classes[0] == 'before the'
+
+
+def test_a_store_takes_the_place_of_activations(lm, tmp_path):
+    store = here('news', lm, TARGETS, layers=(0, 1), positions=(-1, 0), limit=150, dtype='float16', out=tmp_path / 'store', shard_tokens=4000).sample(80)
+    assert len(store) == 160 and np.bincount(store.examples.y).tolist() == [80, 80]
+    few = store.examples
+    assert (store.at(1, 0) == ActivationStore(tmp_path / 'store').at(1, 0)[store.chosen]).all()
+    path = sparsity_path(store.at(1, 0), few.y == 1, cv=3, groups=few.group)
+    table = sweep(store, along=[.01, .1])
+    assert table.gap.max() <= 1e-6 and set(table.position) == {-1, 0} and path.held_out is not None
+
+
+def test_a_store_in_a_file_system_of_fsspec(lm, tmp_path):
+    local = here('news', lm, TARGETS, layers=0, limit=4, out=tmp_path / 'local')
+    remote = here('news', lm, TARGETS, layers=0, limit=4, out='memory://harvest')
+    assert (remote.at(0) == local.at(0)).all() and remote.verify() == [] and remote.rows.equals(local.rows)
+
+
+# ---- engines and kills
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp('whole') / 'store'
+    torture.finish(torture.start(out, 'local'))
+    return torture.content(out)
+
+
+@pytest.mark.parametrize('executor, whom', [('local', 'worker'), ('local', 'group'), ('ray', 'worker')])
+def test_a_harvest_that_was_killed_gives_the_same_store(undisturbed, tmp_path, executor, whom):
+    shards, killed, _ = torture.disturbed(tmp_path / 'store', executor, whom, 'shards/*.safetensors', .3, random.Random(0))
+    assert killed and 0 < shards < len(undisturbed) - 2
+    assert torture.content(tmp_path / 'store') == undisturbed
+
+
+def test_slurm_gives_the_same_store(undisturbed, tmp_path):
+    if reason := slurm_node.missing(): pytest.skip(reason)
+    with slurm_node.slurm(): torture.finish(torture.start(tmp_path / 'store', 'slurm'))
+    assert torture.content(tmp_path / 'store') == undisturbed
+
+
+# ---- what may be wrong
+
+def text(folder, name, texts):
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table({'text': texts, 'id': [f'{name}/{k}' for k in range(len(texts))]}), folder / f'{name}.parquet')
+    return folder / f'{name}.parquet'
+
+
+SENTENCE = 'It was said in the town that the old bridge over the river would have to be closed for an hour on the first day of the week. ' * 3
+
+
+def truncated(path): path.write_bytes(path.read_bytes()[:-20])
+def empty(path): path.write_bytes(b'')
+def flipped(path):
+    column, content = pq.ParquetFile(path).metadata.row_group(0).column(0), bytearray(path.read_bytes()) # its text
+    middle = column.file_offset + column.total_compressed_size // 2 if column.file_offset else 4 + column.total_compressed_size // 2
+    content[middle:middle + 40] = bytes(byte ^ 0xff for byte in content[middle:middle + 40])
+    path.write_bytes(content)
+def footer(path):
+    content = bytearray(path.read_bytes())
+    content[-30] ^= 0xff
+    path.write_bytes(content)
+def no_text(path): pq.write_table(pa.table({'body': [SENTENCE]}), path)
+def none(path): pq.write_table(pa.table({'text': [SENTENCE, None]}), path)
+
+
+@pytest.mark.parametrize('damage', [truncated, empty, flipped, footer, no_text, none])
+def test_a_bad_file_fails_its_own_task_or_is_skipped(lm, tmp_path, damage):
+    source = tmp_path / 'text'
+    bad = [text(source, name, [f'{name}{k} {SENTENCE}' for k in range(40)]) for name in ('a', 'b', 'c')][1]
+    damage(bad)
+    words = dict(layers=0, tasks=3, threads=1, workers=2)
+    if damage is truncated: # the real thing once: two others are done, and the error names the file
+        with pytest.raises(RuntimeError, match=r'1 of 3 tasks failed, the others are done: task 1: ValueError: \S+b.parquet') as error: harvest(source, lm, TARGETS, out=tmp_path / 'a', **words)
+        assert len(list((tmp_path / 'a/run/tasks').iterdir())) == 2 and not (tmp_path / 'a/manifest.json').exists()
+        text(source, 'b', [f'b{k} {SENTENCE}' for k in range(40)])
+        with pytest.raises(ValueError, match='holds another harvest .files: '): harvest(source, lm, TARGETS, out=tmp_path / 'a', **words)
+        damage(bad)
+    else:
+        with pytest.raises(ValueError, match='b.parquet'): here(source, lm, TARGETS, layers=0, tasks=3, out=tmp_path / 'a')
+    with pytest.warns(UserWarning, match='documents or files were skipped, the first: .*b.parquet'):
+        store = here(source, lm, TARGETS, layers=0, tasks=3, out=tmp_path / 'b', on_error='skip')
+    assert {name.partition('/')[0] for name in store.rows.document} >= {'a', 'c'} and store.manifest['skipped'] and 'b.parquet' in store.manifest['skipped'][0]
+
+
+def test_texts_of_any_size_and_of_odd_characters(lm, tmp_path):
+    long = SENTENCE * 27000 # 10 MB
+    source = text(tmp_path / 'text', 'a', ['\0\0\0', f'\0 {SENTENCE} \0', long, SENTENCE])
+    store = here(source, lm, {'any': 5000, 'an': ' bridge'}, layers=0, limit=2, context=128, out=tmp_path / 'small')
+    assert set(store.rows.document) == {'a/0', 'a/1'} or set(store.rows.document) == {'a/1'}
+    store = here(source, lm, {'any': 20000}, layers=0, context=128, out=tmp_path / 'large')
+    assert store.rows.place.max() > 10**6 and set(store.rows.document) >= {'a/2'} and len(store) > 100
+
+
+def test_nothing_found_is_an_error_and_a_class_that_was_not_found_a_warning(lm, tmp_path):
+    with pytest.raises(ValueError, match=r'no hit in 3 documents of [\d,]+ tokens'): here('news', lm, {'x': ' synthesis'}, layers=0, limit=3, out=tmp_path / 'a')
+    with pytest.raises(ValueError, match='no hit in 3 documents'): here('news', lm, {'x': ' synthesis'}, layers=0, limit=3, out=tmp_path / 'a')
+    with pytest.warns(UserWarning, match=r"class 'x' \(' synthesis'\) was never found"): here('news', lm, {'the': ' the', 'x': ' synthesis'}, layers=0, limit=3, out=tmp_path / 'b')
+
+
+@pytest.mark.parametrize('words, message', [
+    (dict(layers=30), 'layers .30. are out of range'), (dict(layers=()), 'nothing to record'), (dict(positions=3), 'positions .3,. are out of range'),
+    (dict(site='neuron'), 'unknown site'), (dict(context=16), "context is 'window'"), (dict(context=10**6), "context is 'window'"), (dict(dtype='int8'), 'dtype is one of'),
+    (dict(precision='double'), 'precision is one of'), (dict(tasks=0), 'at least 1'), (dict(limit=0), 'limit must be at least 1'), (dict(executor='dask'), 'choose one of local, ray, slurm'),
+    (dict(on_error='ignore'), 'on_error is one of'), (dict(targets={'x': ' the an'}), 'not one token'), (dict(targets={}), 'targets are a mapping'), (dict(targets={'x': 0}), 'n for every n-th'),
+    (dict(targets={'x': ' the', 'y': ' the'}), 'places in common'), (dict(source='nowhere/*.parquet'), 'matches no file')])
+def test_what_cannot_be_harvested_is_said_before_anything_is_written(lm, tmp_path, words, message):
+    words = dict(source='news', targets=TARGETS, layers=0, limit=2) | words
+    with pytest.raises((ValueError, FileNotFoundError), match=message): here(words.pop('source'), lm, words.pop('targets'), out=tmp_path / 'out', **words)
+    assert not (tmp_path / 'out/manifest.json').exists() and not (tmp_path / 'out/shards').exists()
+
+
+def test_another_model_behind_the_same_name(lm, tmp_path):
+    class Other(torch.nn.Module): pass
+    changed = load_lm()
+    with torch.no_grad(): next(changed.model.parameters()).add_(1)
+    with pytest.raises(ValueError, match="loaded as 'smollm2' has other weights"): here('news', changed, TARGETS, layers=0, limit=2, out=tmp_path)
+
+
+def test_one_folder_is_one_harvest_of_one_driver(lm, tmp_path):
+    words = dict(layers=0, limit=3, out=tmp_path / 'store')
+    store = here('news', lm, TARGETS, **words)
+    before = torture.content(tmp_path / 'store')
+    assert here('news', lm, TARGETS, **words).manifest == store.manifest
+    with pytest.raises(ValueError, match=r"layers: \[0\] there, \[1\] asked for; limit: 3 there, 4 asked for"): here('news', lm, TARGETS, **words | dict(layers=1, limit=4))
+    with pytest.raises(ValueError, match='tasks: 1 there, 2 asked for'): here('news', lm, TARGETS, tasks=2, **words)
+    with alone_in(get_datafolder(str(tmp_path / 'other'))), pytest.raises(RuntimeError, match='another harvest is running'): here('news', lm, TARGETS, **words | dict(out=tmp_path / 'other'))
+    assert torture.content(tmp_path / 'store') == before
+
+
+@contextmanager
+def mounted(folder, *options):
+    folder.mkdir()
+    done = subprocess.run(['mount', '-t', 'tmpfs', '-o', ','.join(options), 'tmpfs', str(folder)], capture_output=True, text=True)
+    if done.returncode: pytest.skip(f'no file system can be mounted here: {done.stderr.strip()}')
+    try: yield folder
+    finally: subprocess.run(['umount', '-l', str(folder)], check=True)
+
+
+def test_a_full_disk_and_a_folder_that_cannot_be_written(lm, tmp_path):
+    words = dict(layers=0, limit=30, shard_tokens=4000)
+    with mounted(tmp_path / 'small', 'size=3m') as small:
+        with pytest.raises(OSError, match='cannot write .*No space left on device.*free some space'): here('news', lm, TARGETS, out=small / 'store', **words)
+        assert not list(small.rglob('*.partial')) and list(small.rglob('*.safetensors'))
+        subprocess.run(['mount', '-o', 'remount,size=60m', str(small)], check=True)
+        assert len(here('news', lm, TARGETS, out=small / 'store', **words).manifest['shards']) > 2, 'with more room it goes on'
+    with mounted(tmp_path / 'fixed', 'ro') as fixed, pytest.raises(OSError, match='cannot write into .*choose another folder'): here('news', lm, TARGETS, out=fixed / 'store', **words)
+
+
+def test_a_shard_that_is_cut_swapped_edited_or_lost(lm, tmp_path):
+    store = here('news', lm, TARGETS, layers=0, limit=20, out=tmp_path / 'store', shard_tokens=2000)
+    first, second, third, fourth = (tmp_path / 'store' / shard['name'] for shard in store.manifest['shards'][:4])
+    whole = torture.content(tmp_path / 'store')
+    assert store.verify() == []
+    first.write_bytes(first.read_bytes()[:-100])
+    a, b = second.read_bytes(), third.read_bytes()
+    second.write_bytes(b)
+    third.write_bytes(a)
+    with open(fourth, 'r+b') as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b'x')
+    said = store.verify()
+    assert len(said) == 4 and all(f'{k:05d}.safetensors' in line for k, line in enumerate(said)), said
+    with pytest.raises(ValueError, match='00000-00000.safetensors is damaged.*sparse-probing verify'): store.at(0)
+    command = Path(sys.executable).with_name('sparse-probing')
+    run = subprocess.run([command, 'verify', tmp_path / 'store'], capture_output=True, text=True)
+    assert run.returncode == 1 and '4 of ' in run.stdout and '00003.safetensors has other content' in run.stdout
+    (tmp_path / 'store/manifest.json').unlink() # harvested again, the shards of the wrong length are made anew
+    for path in (first, second, third, fourth): path.unlink()
+    assert here('news', lm, TARGETS, layers=0, limit=20, out=tmp_path / 'store', shard_tokens=2000).verify() == [] and torture.content(tmp_path / 'store') == whole
+    run = subprocess.run([command, 'verify', tmp_path / 'store'], capture_output=True, text=True)
+    assert run.returncode == 0 and 'as they were written' in run.stdout
+
+
+def test_the_command_line(tmp_path):
+    command = [Path(sys.executable).with_name('sparse-probing'), 'harvest', '--text', 'news', '--target', ' the', '--target', ' an', '--layers', '0', '--positions', '-1,0',
+               '--limit', '6', '--tasks', '2', '--context', '128', '--dtype', 'float16', '--out', tmp_path / 'store']
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0 and "' the'" in run.stdout and 'ActivationStore(' in run.stdout, run.stderr
+    assert 'hits' in run.stderr and '100%' in run.stderr and 'Loading weights' not in run.stderr.split('harvest:')[-1] and len(run.stderr.replace('\r', '\n').splitlines()) < 80
+    store = ActivationStore(tmp_path / 'store')
+    assert store.positions == (-1, 0) and store.manifest['config']['context'] == 128 and store.classes == ('the', 'an')
+    run = subprocess.run([*command[:-2], '--rule', 'capitalised', '--out', tmp_path / 'other'], capture_output=True, text=True)
+    assert run.returncode == 1 and 'either targets or a rule' in run.stderr
