@@ -75,16 +75,19 @@ def reading(folder:DataFolder, name:str)->Iterator[None]:
         raise ValueError(f'{folder.path}/{name} is damaged, cut short or missing ({e!r:.200}): '
                          f'`sparse-probing verify {folder.path}` lists all such files') from e
 
-# %% ../nbs/lib/store.ipynb #ba46a682
+# %% ../nbs/lib/store.ipynb #5283f5d5
 def read_header(
     folder:DataFolder,
     name:str, # of a shard
 )->tuple: # tensor name -> what the header says of it; what the shard is part of; where the data begin
     "What a shard says about itself."
     with reading(folder, name), folder.open(name, 'rb') as file:
-        size = int.from_bytes(file.read(8), 'little')
-        header = json.loads(file.read(size))
-        return header, json.loads(header.pop('__metadata__')['shard']), 8 + size
+        begin = 8 + int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(begin - 8))
+        about = json.loads(header.pop('__metadata__')['shard'])
+        size = begin + max(tensor['data_offsets'][1] for tensor in header.values())
+        if folder.size(name) != size: raise ValueError(f'{folder.size(name):,} bytes in place of {size:,}')
+        return header, about, begin
 
 def read_tensor(
     folder:DataFolder,

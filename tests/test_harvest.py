@@ -73,8 +73,8 @@ def plain(lm, ids, layer):
 
 @pytest.mark.parametrize('prune', [True, False])
 def test_chunks_are_what_the_whole_model_says_over_each_chunk(lm, tmp_path, tell, prune):
-    store = here('news', lm, TARGETS, layers=(0, 2), limit=8, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=1000)
-    tokens = tokenize(read_documents('news', 8), lm.tokenizer)
+    store = here('news', lm, TARGETS, layers=(0, 2), limit=3, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300)
+    tokens = tokenize(read_documents('news', 3), lm.tokenizer)
     found = chunks(tokens, find_hits(tokens, lm.tokenizer, TARGETS), 100, 14, 2)
     assert len(store.manifest['shards']) > 1 and store.rows.token.tolist() == tokens.ids[found.hits.place].tolist()
     assert store.rows.place.tolist() == found.hits.offset.tolist() and store.rows.label.tolist() == found.hits.label.tolist()
@@ -169,7 +169,7 @@ def flipped(path):
     path.write_bytes(content)
 def footer(path):
     content = bytearray(path.read_bytes())
-    content[-30] ^= 0xff
+    content[-6] ^= 0xff
     path.write_bytes(content)
 def no_text(path): pq.write_table(pa.table({'body': [SENTENCE]}), path)
 def none(path): pq.write_table(pa.table({'text': [SENTENCE, None]}), path)
@@ -197,8 +197,8 @@ def test_a_bad_file_fails_its_own_task_or_is_skipped(lm, tmp_path, damage):
 def test_texts_of_any_size_and_of_odd_characters(lm, tmp_path):
     long = SENTENCE * 27000 # 10 MB
     source = text(tmp_path / 'text', 'a', ['\0\0\0', f'\0 {SENTENCE} \0', long, SENTENCE])
-    store = here(source, lm, {'any': 5000, 'an': ' bridge'}, layers=0, limit=2, context=128, out=tmp_path / 'small')
-    assert set(store.rows.document) == {'a/0', 'a/1'} or set(store.rows.document) == {'a/1'}
+    store = here(source, lm, {'any': 1}, layers=0, limit=2, context=128, out=tmp_path / 'small')
+    assert set(store.rows.document) == {'a/0', 'a/1'}
     store = here(source, lm, {'any': 20000}, layers=0, context=128, out=tmp_path / 'large')
     assert store.rows.place.max() > 10**6 and set(store.rows.document) >= {'a/2'} and len(store) > 100
 
@@ -249,7 +249,7 @@ def mounted(folder, *options):
 
 
 def test_a_full_disk_and_a_folder_that_cannot_be_written(lm, tmp_path):
-    words = dict(layers=0, limit=30, shard_tokens=4000)
+    words = dict(layers=0, limit=100, shard_tokens=2000)
     with mounted(tmp_path / 'small', 'size=3m') as small:
         with pytest.raises(OSError, match='cannot write .*No space left on device.*free some space'): here('news', lm, TARGETS, out=small / 'store', **words)
         assert not list(small.rglob('*.partial')) and list(small.rglob('*.safetensors'))
@@ -259,7 +259,7 @@ def test_a_full_disk_and_a_folder_that_cannot_be_written(lm, tmp_path):
 
 
 def test_a_shard_that_is_cut_swapped_edited_or_lost(lm, tmp_path):
-    store = here('news', lm, TARGETS, layers=0, limit=20, out=tmp_path / 'store', shard_tokens=2000)
+    store = here('news', lm, TARGETS, layers=0, limit=60, out=tmp_path / 'store', shard_tokens=2000)
     first, second, third, fourth = (tmp_path / 'store' / shard['name'] for shard in store.manifest['shards'][:4])
     whole = torture.content(tmp_path / 'store')
     assert store.verify() == []
@@ -278,7 +278,7 @@ def test_a_shard_that_is_cut_swapped_edited_or_lost(lm, tmp_path):
     assert run.returncode == 1 and '4 of ' in run.stdout and '00003.safetensors has other content' in run.stdout
     (tmp_path / 'store/manifest.json').unlink() # harvested again, the shards of the wrong length are made anew
     for path in (first, second, third, fourth): path.unlink()
-    assert here('news', lm, TARGETS, layers=0, limit=20, out=tmp_path / 'store', shard_tokens=2000).verify() == [] and torture.content(tmp_path / 'store') == whole
+    assert here('news', lm, TARGETS, layers=0, limit=60, out=tmp_path / 'store', shard_tokens=2000).verify() == [] and torture.content(tmp_path / 'store') == whole
     run = subprocess.run([command, 'verify', tmp_path / 'store'], capture_output=True, text=True)
     assert run.returncode == 0 and 'as they were written' in run.stdout
 
@@ -286,7 +286,7 @@ def test_a_shard_that_is_cut_swapped_edited_or_lost(lm, tmp_path):
 def test_the_command_line(tmp_path):
     command = [Path(sys.executable).with_name('sparse-probing'), 'harvest', '--text', 'news', '--target', ' the', '--target', ' an', '--layers', '0', '--positions', '-1,0',
                '--limit', '6', '--tasks', '2', '--context', '128', '--dtype', 'float16', '--out', tmp_path / 'store']
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'TQDM_DISABLE'})
     assert run.returncode == 0 and "' the'" in run.stdout and 'ActivationStore(' in run.stdout, run.stderr
     assert 'hits' in run.stderr and '100%' in run.stderr and 'Loading weights' not in run.stderr.split('harvest:')[-1] and len(run.stderr.replace('\r', '\n').splitlines()) < 80
     store = ActivationStore(tmp_path / 'store')
