@@ -6,7 +6,7 @@
 __all__ = ['NotYet', 'compare', 'reveal', 'learners_copy', 'copy_lessons', 'outcome', 'run_checks', 'check_best_neuron',
            'check_drop_duplicates', 'check_find_phrase', 'check_match_by_document', 'check_largest_writers',
            'check_document_interval', 'check_worst_violation', 'check_shared_neurons', 'check_margin_of_choice',
-           'check_entry_order', 'check_seen_before']
+           'check_entry_order', 'check_seen_before', 'check_tokens_run']
 
 # %% ../nbs/lib/checks.ipynb #ba562d0a
 import re
@@ -324,3 +324,16 @@ def check_seen_before(
     compare(lambda tokens: list(seen_before(tokens, None)['seen before']), (far,), [], 'ids [40000, 0, 3, 40000, 0, 1, 0], documents from 0, 3 and 5: places seen before',
             'no token comes twice in a document; a number for a pair must be different for different pairs')
     print('seen_before: all 4 cases right')
+
+# %% ../nbs/lib/checks.ipynb #90533217
+def check_tokens_run(
+    tokens_run, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on harvests."
+    case = 'a document of {} tokens in chunks of {} that share {}'
+    compare(tokens_run, (50, 100, 20), 50, case.format(50, 100, 20), 'it fits into one chunk')
+    compare(tokens_run, (100, 100, 20), 100, case.format(100, 100, 20), 'it still fits into one chunk')
+    compare(tokens_run, (180, 100, 20), 200, case.format(180, 100, 20), 'two chunks, of tokens 0 to 99 and 80 to 179')
+    compare(tokens_run, (181, 100, 20), 221, case.format(181, 100, 20), 'the last token needs a third chunk, which begins at token 160')
+    compare(tokens_run, (250, 100, 0), 250, case.format(250, 100, 0), 'without an overlap no token runs twice')
+    print('tokens_run: all 5 cases right')

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLASSES', 'ACCENT', 'QUIET', 'STYLE', 'LOOKS', 'style', 'histogram', 'coefficients', 'selected_neurons',
            'density_curve', 'objective_curve', 'solver_trap', 'coefficient_paths', 'score_curve', 'growth_curves',
-           'k_curves', 'score_map', 'layer_curves']
+           'k_curves', 'score_map', 'layer_curves', 'difference_curves', 'size_curves']
 
 # %% ../nbs/lib/plots.ipynb #797930af
 from contextlib import contextmanager
@@ -282,3 +282,41 @@ def layer_curves(
     ax.set(xlabel='layer', ylabel=score, title=f'{score} by layer')
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax
+
+# %% ../nbs/lib/plots.ipynb #736b009d
+@style()
+def difference_curves(
+    table, # a column a layer, relative differences; its index is drawn along x
+    along:str, # what the index is
+    ax=None, # axes to draw on; made where missing
+):
+    "Relative differences in percent, a line for each layer."
+    ax = ax or plt.subplots(figsize=(8, 3.4))[1]
+    for k, layer in enumerate(table): ax.plot(np.asarray(table.index, float), 100 * table[layer], ls='-' if k == 0 else '--', ms=5, label=f'{layer}', **LOOKS[k % 6])
+    ax.set(xlabel=along, ylabel='difference, percent of the length', title='How far apart two readings of a token are')
+    ax.set_ylim(bottom=0)
+    ax.legend(title='layer', loc='upper left', bbox_to_anchor=(1, 1))
+    return ax
+
+@style()
+def size_curves(
+    table, # a row a fit: columns layer, n, draw, AUC, and neurons, the numbers of those chosen
+    axes=None, # three axes to draw on; made where missing
+):
+    "Score, number of neurons, and the share that two draws have in common, against the examples of each class."
+    if axes is None: axes = plt.subplots(1, 3, figsize=(11, 3.2), layout='constrained')[1]
+    for k, (layer, rows) in enumerate(table.groupby('layer')):
+        look, sizes = dict(ls='-' if k == 0 else '--', ms=4, label=f'{layer}', **LOOKS[k % 6]), sorted(rows.n.unique())
+        pairs = [[set(some) for some in rows[rows.n == n].neurons] for n in sizes]
+        axes[0].plot(sizes, rows.groupby('n').AUC.mean(), **look)
+        axes[0].fill_between(sizes, rows.groupby('n').AUC.min(), rows.groupby('n').AUC.max(), color=look['color'], alpha=.15, lw=0)
+        axes[1].plot(sizes, [np.mean([len(some) for some in pair]) for pair in pairs], **look)
+        axes[2].plot(sizes, [100 * len(set.intersection(*pair)) / max(1, len(set.union(*pair))) for pair in pairs], **look)
+    for ax, label in zip(axes, ('ROC-AUC on other documents', 'neurons chosen', 'neurons in common, percent')):
+        ax.set(xscale='log', xlabel='examples of each class', ylabel=label)
+        ax.set_xticks(sizes, [f'{n:,}' for n in sizes])
+        ax.minorticks_off()
+    axes[1].set_ylim(bottom=0)
+    axes[2].set_ylim(0, 100)
+    axes[0].legend(title='layer')
+    return axes

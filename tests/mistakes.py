@@ -208,6 +208,21 @@ def skips_missing_one_by_one(validation, test):
     return np.nanmax(test) - np.ravel(test)[np.nanargmax(validation)]
 
 
+def runs_nothing_twice(length, size, overlap):
+    # forgets the overlap
+    return length
+
+
+def runs_full_chunks(length, size, overlap):
+    # the last chunk is shorter than the others
+    return max(1, -(-(length - overlap) // (size - overlap))) * size
+
+
+def runs_one_more(length, size, overlap):
+    # a document that ends with its chunk gets another
+    return length + (length - overlap) // (size - overlap) * overlap
+
+
 def across_documents(tokens, tokenizer):
     # one document after the other is taken for one
     return by_first(tokens, tokens.ids)
@@ -248,5 +263,6 @@ MISTAKES = {
     'check_entry_order': [by_neuron_number, positive_only, until_it_first_leaves],
     'check_shared_neurons': [over_their_union, with_themselves, place_by_place],
     'check_seen_before': [across_documents, any_repeat, same_as_the_last, pairs_that_collide],
+    'check_tokens_run': [runs_nothing_twice, runs_full_chunks, runs_one_more],
     'check_worst_violation': [allows_nothing, forgets_the_intercept, takes_sizes_only],
 }

@@ -126,7 +126,7 @@ def reached(names, calls):
 
 @pytest.mark.parametrize('path', TEACHING, ids=name)
 def test_imports_follow_the_reading_order(path):
-    allowed = {*READING_ORDER[:TEACHING.index(path)], *PLUMBING}
+    allowed = {*READING_ORDER[:TEACHING.index(path) + 1], *PLUMBING} # its own module too, where workers import it
     for source in cells(path, 'code'):
         if re.match(r'#\| *eval: false', source): continue
         for imported in re.findall(r'^\s*from sparse_probing\.?(\w*) import', source, re.M): assert imported in allowed, source
