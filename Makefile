@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AXE := $(VENV)/node_modules/axe-core/axe.min.js
 
-.PHONY: help tour test fuzz lab docs serve sync clean
+.PHONY: help tour test fuzz torture lab docs serve sync clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -18,6 +18,9 @@ test: $(READY) $(AXE) ## everything that is tested, notebooks and site included
 
 fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
 	$(BIN)/python tests/fuzz.py 20000
+
+torture: $(READY) ## harvests that are killed forty times, and that grow tenfold; about an hour
+	$(BIN)/python tests/torture.py
 
 lab: $(READY) ## copy the lessons to my-lessons and open JupyterLab on them
 	$(BIN)/sparse-probing lessons my-lessons

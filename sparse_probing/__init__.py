@@ -22,9 +22,9 @@ PUBLIC = {
               'starts_sentence', 'compound', 'code_or_prose'],
     'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset', 'BestSubset'],
     'sweeps': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
-    'harvests': ['harvest', 'bytes_a_token'],
     'store': ['ActivationStore'],
     'executors': ['Local', 'Ray', 'Slurm'],
+    'harvests': ['harvest', 'bytes_a_token'],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(

@@ -202,7 +202,7 @@ class Local(Watched, LocalPipelineExecutor):
         "End all processes."
         while LANES: LANES.popitem()[1].shutdown(wait=True, kill_workers=True)
 
-# %% ../nbs/lib/executors.ipynb #c0723176
+# %% ../nbs/lib/executors.ipynb #63112c96
 class Ray(Watched, RayPipelineExecutor):
     "Run ranks on a Ray cluster."
     @property
@@ -214,7 +214,7 @@ class Ray(Watched, RayPipelineExecutor):
     def crew(self)->Iterator[None]: # raises ModuleNotFoundError, or RuntimeError where no node could ever run a task
         "A cluster that can run a task."
         try: import ray
-        except ModuleNotFoundError: raise ModuleNotFoundError("the executor 'ray' needs Ray: run `pip install ray`") from None
+        except ModuleNotFoundError: raise ModuleNotFoundError("the executor 'ray' needs Ray: run `pip install 'sparse_probing[ray]'`") from None
         mine = not ray.is_initialized()
         if mine: ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20, logging_level='ERROR', num_cpus=os.cpu_count())
         try:

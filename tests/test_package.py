@@ -29,7 +29,7 @@ def test_settings_and_pyproject_agree():
 
 def test_every_import_is_declared_and_every_requirement_used():
     names = {'accelerate', 'gguf', 'ipykernel', 'safetensors', 'scipy'}  # used by name only, through transformers, papermill and scikit-learn
-    declared, peers = ({d.split('>')[0].lower().replace('-', '_') for d in part} for part in (PYPROJECT['project']['dependencies'], PYPROJECT['project']['optional-dependencies']['bench']))
+    declared, peers = ({d.split('>')[0].lower().replace('-', '_') for d in part} for part in (PYPROJECT['project']['dependencies'], [*PYPROJECT['project']['optional-dependencies']['bench'], *PYPROJECT['project']['optional-dependencies']['ray']]))
     renamed = {'sklearn': 'scikit_learn'}
     for path in (ROOT / 'sparse_probing').glob('*.py'):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -58,12 +58,12 @@ def imported(module):
 
 @pytest.mark.parametrize('module', LESSONS)
 def test_a_lesson_imports_only_earlier_lessons_and_plots(module):
-    assert imported(module) <= {*LESSONS[:LESSONS.index(module)], 'plots'}
+    assert imported(module) <= {*LESSONS[:LESSONS.index(module)], 'plots', 'jobs'}
 
 
 def test_the_two_wings_know_nothing_of_each_other():
     assert imported('probe') <= {'plots'} and imported('plots') == set()
-    for module in ('sources', 'tokens', 'examples', 'activations', 'tasks'): assert not imported(module) & {'probe', 'solver', 'path'}
+    for module in ('sources', 'tokens', 'examples', 'activations', 'tasks', 'store', 'executors', 'jobs', 'harvests'): assert not imported(module) & {'probe', 'solver', 'path'}
     assert imported('tasks') == {'sources', 'tokens', 'examples'}
 
 
