@@ -7,7 +7,7 @@ __all__ = ['bytes_a_token', 'name_targets', 'every', 'find_hits', 'Contexts', 'w
            'gather', 'Order', 'weights_digest', 'worker_model', 'take', 'tokens_of', 'groups', 'fitting', 'portions',
            'join', 'shard_tensors', 'Gather', 'place_order', 'describe', 'harvest']
 
-# %% ../nbs/lessons/15-harvests.ipynb #36c99752
+# %% ../nbs/lessons/15-harvests.ipynb #8ce19ad9
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice, product
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -24,6 +25,7 @@ import transformers
 from datatrove.data import Document
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from fsspec.core import url_to_fs
 
 from .activations import batches, check_request, forward, hooks, site_width
 from .examples import Examples, target_places
@@ -196,15 +198,15 @@ def gather(
         tell(int(some.length.sum()))
     return X
 
-# %% ../nbs/lessons/15-harvests.ipynb #b853483f
+# %% ../nbs/lessons/15-harvests.ipynb #caa03ccf
 @dataclass(frozen=True)
 class Order:
     "What a harvest was asked for: all that a worker needs to know."
-    model:str # name to load it by
+    model:str # name to load it by, or its folder
     revision:str # commit of a hub model
     weights:str # checksum of some of its weights
     device:str; precision:str; threads:int # where and how it computes
-    targets:object; classes:tuple # as in `name_targets`
+    targets:object; classes:tuple; rules:tuple # as in `name_targets`
     layers:tuple; positions:tuple; site:str # what is read
     context:object; before:int; after:int # 'window', or tokens of a chunk
     prune:bool; reach:int # whether stretches are left out, and cut where `reach` is not None
@@ -392,13 +394,13 @@ class Gather(PipelineStep):
         put(folder, name, content)
         return dict(name=name, rows=len(contexts.hits), bytes=len(content), digest=digest(content))
 
-# %% ../nbs/lessons/15-harvests.ipynb #ffb7d77d
+# %% ../nbs/lessons/15-harvests.ipynb #b5f544f2
 def place_order(
     lm:LM, targets, layers:Sequence[int], positions:Sequence[int], site:str, context, before:int, after:int,
     prune:bool, **others,
 )->Order: # raises ValueError for anything that cannot be harvested
     "Check what is asked for."
-    classes, _ = name_targets(targets, lm.tokenizer)
+    classes, rules = name_targets(targets, lm.tokenizer)
     layers, positions = tuple(np.atleast_1d(layers).tolist()), tuple(np.atleast_1d(positions).tolist())
     example = np.zeros((1, before + 1 + after), np.int32)
     check_request(lm, Examples(example, np.array([example.size]), np.array([before]), np.zeros(1), np.zeros(1), classes), layers, positions, site)
@@ -406,20 +408,21 @@ def place_order(
     if context != 'window' and not (type(context) is int and before + after < context <= longest):
         raise ValueError(f"context is 'window', or the tokens of a chunk, from {before + after + 1} to {longest}; got {context!r}")
     reach = max(positions) if prune and not looks_ahead(lm, layers, site) else None
-    return Order(lm.name, getattr(lm.model.config, '_commit_hash', None), weights_digest(lm.model), str(lm.device), targets=targets, classes=classes,
-                 layers=layers, positions=positions, site=site, context=context, before=before, after=after, prune=prune, reach=reach, config='', **others)
+    folder = Path(lm.name).expanduser().absolute() # a worker may stand in another folder
+    return Order(str(folder) if folder.is_dir() else lm.name, getattr(lm.model.config, '_commit_hash', None), weights_digest(lm.model), str(lm.device),
+                 targets=targets, classes=classes, rules=tuple(rules), layers=layers, positions=positions, site=site, context=context, before=before,
+                 after=after, prune=prune, reach=reach, config='', **others)
 
 def describe(
     order:Order,
-    rules:list, # what each class is found by
-    **others, # the source, the files and the tasks
+    **others, # the name of the model, the source, the files and the tasks
 )->dict:
     "All that decides a byte of the result."
-    apart = 'targets', 'classes', 'out', 'config', 'device'
-    return {**{k: v for k, v in vars(order).items() if k not in apart}, 'targets': dict(zip(order.classes, rules)),
+    apart = 'targets', 'classes', 'rules', 'out', 'config'
+    return {**{k: v for k, v in vars(order).items() if k not in apart}, 'targets': dict(zip(order.classes, order.rules)),
             'device': order.device.partition(':')[0], 'versions': {'torch': torch.__version__, 'transformers': transformers.__version__}, **others}
 
-# %% ../nbs/lessons/15-harvests.ipynb #4bed3537
+# %% ../nbs/lessons/15-harvests.ipynb #402f6dda
 def harvest(
     source:str, # 'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text
     lm:LM, # a model, as `load_lm` gives it; workers load it by its name
@@ -450,11 +453,11 @@ def harvest(
         if value not in known: raise ValueError(f'{name} is one of {", ".join(known)}; got {value!r}')
     if min(tasks, threads, batch_tokens, shard_tokens) < 1: raise ValueError('tasks, threads, batch_tokens and shard_tokens are at least 1')
     folder = get_datafolder(str(out))
+    if folder.is_local(): folder = get_datafolder(out := url_to_fs(str(out))[1])
     order = place_order(lm, targets, layers, positions, site, context, before, after, prune, precision=precision, threads=threads, dtype=dtype,
                         batch_tokens=batch_tokens, shard_tokens=shard_tokens, seed=seed, skip=on_error == 'skip', out=str(out))
     fs, files, total = plan(source, limit)
-    rules = name_targets(targets, lm.tokenizer)[1]
-    config = describe(order, rules, source=str(source), files=files_digest(fs, files), limit=limit, tasks=tasks)
+    config = describe(order, model=lm.name, source=str(source).rstrip('/'), files=files_digest(fs, files), limit=limit, tasks=tasks)
     with alone_in(folder):
         settle(folder, config)
         if not folder.isfile('manifest.json'):
@@ -463,5 +466,5 @@ def harvest(
             workers = workers or (max(1, (os.cpu_count() or 1) // threads) if order.device == 'cpu' else 1)
             run = engine(executor, pipeline, tasks, min(workers, tasks), threads, folder.resolve_paths('run'))
             with progress_bar(folder.resolve_paths('run'), total) as watch: run.run(watch)
-            finish(folder, config, order.classes, rules, site_width(lm, order.layers, site))
+            finish(folder, config, order.classes, order.rules, site_width(lm, order.layers, site))
     return ActivationStore(out, lm.tokenizer)
