@@ -7,9 +7,9 @@ __all__ = ['TARGETS', 'SOLVERS', 'EVERYONE', 'ALL_BUT_SAGA', 'LABELLED', 'KS', '
            'usual_way', 'our_way', 'bench_tour', 'one_by_one', 'by_l1_path', 'by_sklearn', 'by_skglm', 'by_celer',
            'judge', 'with_ratio', 'race', 'windows', 'two_scales', 'problems', 'fit_one', 'bench_many', 'bench_solver',
            'bench_growth', 'curve_by_lens', 'curve_by_ours', 'curve_by_pipeline', 'bench_ksparse', 'usual_cell',
-           'lens_cell', 'bench_sweep', 'chunks_of', 'hits_in', 'cut_after_hits', 'through_ours', 'through_plain',
-           'through_lens', 'through_nnsight', 'gather', 'running_maps', 'token_work', 'multiply', 'give_back',
-           'side_by_side', 'named', 'harvest_steps', 'rare_steps', 'harvest_rows', 'rare_rows', 'bench_harvest']
+           'lens_cell', 'bench_sweep', 'chunked', 'chosen', 'through_ours', 'gather_by', 'through_plain',
+           'through_lens', 'through_nnsight', 'running_maps', 'token_work', 'multiply', 'give_back', 'side_by_side',
+           'named', 'harvest_steps', 'rare_steps', 'harvest_rows', 'rare_rows', 'bench_harvest']
 
 # %% ../nbs/lib/bench.ipynb #70ceb675
 import os
@@ -38,8 +38,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm.auto import tqdm
 
-from .activations import batches, blocks, forward, hooks, linear_shape, neuron_input, record
+from .activations import batches, blocks, linear_shape, neuron_input, record
 from .examples import Examples, contrast
+from .harvests import Contexts, chunks, find_hits, gather, prune
 from .ksparse import KSparseProbe, nested_fits, rank_neurons
 from .path import folds, grid
 from .plots import growth_curves
@@ -48,7 +49,7 @@ from .solver import c_min, duality_gap, l1_path
 from .sources import LM, load_lm, read_documents
 from .sweeps import best_settings, sweep
 from .tasks import load_task
-from .tokens import Tokens, find, token_id, tokenize
+from .tokens import Tokens, token_id, tokenize
 
 # %% ../nbs/lib/bench.ipynb #bccdf2bf
 def measure(
@@ -466,45 +467,46 @@ def bench_sweep(
     return table
 
 # %% ../nbs/lib/bench.ipynb #7f9fa2d9
-def chunks_of(
+def chunked(
     tokens:Tokens,
-    context:int=512, # tokens of a chunk, the last one of a document excepted
-)->Examples: # a row a chunk
-    "Cut documents into chunks, one after the other."
-    cut = [(document, place, min(context, end - place)) for document, (start, end) in enumerate(zip(tokens.starts, tokens.ends))
-           for place in range(start, end, context)]
-    document, start, length = np.array(cut).T
-    places = start[:, None] + np.minimum(np.arange(context), length[:, None] - 1)
-    return Examples(tokens.ids[places], length, np.zeros_like(start), np.zeros_like(start), document, ('text',))
-
-def hits_in(
-    chunks:Examples,
     tokenizer,
     targets:Sequence[str], # texts of one token each
-)->np.ndarray: # a mask (n, context)
-    "Where the targets are."
-    real = np.arange(chunks.ids.shape[1]) < chunks.length[:, None]
-    return np.isin(chunks.ids, [token_id(tokenizer, target) for target in targets]) & real
+    context:int=512, # tokens of a chunk, the last one of a document excepted
+)->Contexts: # all chunks, those without a hit too
+    "Cut documents into chunks, one after the other."
+    return chunks(tokens, find_hits(tokens, tokenizer, {target: target for target in targets}), context, 0, 0)
 
-# %% ../nbs/lib/bench.ipynb #70acdbc8
-def cut_after_hits(
-    chunks:Examples,
-    hits:np.ndarray, # a mask (n, context)
-    cut:bool=True, # or drop chunks only
-)->tuple: # the chunks that are left, and their mask
-    "Drop chunks without a hit, and end each of the others at its last."
-    rows = np.flatnonzero(hits.any(1))
-    last = hits.shape[1] - hits[rows, ::-1].argmax(1)
-    return replace(chunks[rows], length=last if cut else chunks.length[rows]), hits[rows]
+def chosen(
+    contexts:Contexts,
+    rows:np.ndarray, # increasing
+)->Contexts:
+    "Some of the stretches, with their hits."
+    hits = contexts.hits[np.isin(contexts.hits.context, rows)]
+    return replace(contexts, start=contexts.start[rows], stop=contexts.stop[rows], hits=hits.assign(context=np.searchsorted(rows, hits.context)))
 
 # %% ../nbs/lib/bench.ipynb #b7a2e53b
-def through_ours(lm:LM, layers:Sequence[int])->Callable: # (chunks, keep) -> None
+def through_ours(lm:LM, layers:Sequence[int])->Callable: # Contexts -> activations (hits, layers, neurons)
     "Ours: end at the last neurons wanted."
-    def run(some, keep):
-        with hooks(lm.model, layers, 'neurons', keep): forward(lm, some)
-    return run
+    return lambda contexts: np.stack(list(gather(lm, contexts, layers).values()), 1)
 
-def through_plain(lm:LM, layers:Sequence[int])->Callable:
+def gather_by(
+    lm:LM, layers:Sequence[int],
+    run:Callable, # (batch, keep) -> None; hands each layer's activations (rows, tokens, neurons) to keep
+    contexts:Contexts,
+)->np.ndarray: # activations (hits, layers, neurons)
+    "Run stretches through a model in another way, and keep the hits."
+    context = contexts.hits.context.to_numpy()
+    place, slot = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int)
+    X = np.empty((len(context), len(layers), lm.neurons), np.float32)
+    for rows in batches(contexts.stop - contexts.start, 2048):
+        slot[rows], mine = np.arange(len(rows)), np.flatnonzero(np.isin(context, rows))
+        where = torch.as_tensor(slot[context[mine]]), torch.as_tensor(place[mine])
+        def keep(layer, value): X[mine, layers.index(layer)] = value[where].float().numpy()
+        run(contexts.batch(rows), keep)
+    return X
+
+# %% ../nbs/lib/bench.ipynb #edbc68b0
+def through_plain(lm:LM, layers:Sequence[int])->Callable: # as `through_ours`
     "The whole model, every layer kept."
     def run(some, keep):
         kept, handles = {}, []
@@ -516,7 +518,7 @@ def through_plain(lm:LM, layers:Sequence[int])->Callable:
         finally:
             for handle in handles: handle.remove()
         for layer in layers: keep(layer, kept[layer])
-    return run
+    return partial(gather_by, lm, layers, run)
 
 # %% ../nbs/lib/bench.ipynb #35b4e0e8
 def through_lens(lm:LM, layers:Sequence[int])->Callable:
@@ -529,7 +531,7 @@ def through_lens(lm:LM, layers:Sequence[int])->Callable:
             ids = torch.as_tensor(some.ids.astype(np.int64))
             _, cache = bridge.run_with_cache(ids, names_filter=list(names), stop_at_layer=max(layers) + 1)
         for name, layer in names.items(): keep(layer, cache[name])
-    return run
+    return partial(gather_by, lm, layers, run)
 
 def through_nnsight(lm:LM, layers:Sequence[int])->Callable:
     "nnsight, stopped after the last neurons wanted; the model becomes its own."
@@ -540,25 +542,7 @@ def through_nnsight(lm:LM, layers:Sequence[int])->Callable:
         with torch.inference_mode(), traced.trace(ids) as tracer:
             for layer in layers: keep(layer, traced.model.layers[layer].mlp.down_proj.input)
             tracer.stop()
-    return run
-
-# %% ../nbs/lib/bench.ipynb #da1794b2
-def gather(
-    lm:LM, layers:Sequence[int],
-    chunks:Examples,
-    hits:np.ndarray, # a mask (n, context)
-    way:Callable, # (chunks, keep) -> None
-)->np.ndarray: # activations (hits, layers, neurons)
-    "Run chunks through a model and keep the hits."
-    row, place = np.nonzero(hits)
-    X, slot = np.empty((len(row), len(layers), lm.neurons), np.float32), np.empty(len(chunks), int)
-    for rows in batches(chunks.length, 2048):
-        slot[rows] = np.arange(len(rows))
-        mine = np.flatnonzero(np.isin(row, rows))
-        where = torch.as_tensor(slot[row[mine]]), torch.as_tensor(place[mine])
-        def keep(layer, value): X[mine, layers.index(layer)] = value[where].float().numpy()
-        way(chunks[rows], keep)
-    return X
+    return partial(gather_by, lm, layers, run)
 
 # %% ../nbs/lib/bench.ipynb #25f4ae77
 def running_maps(
@@ -617,33 +601,28 @@ def named(layers:Sequence[int])->str: return f'layer{"s" * (len(layers) > 1)} {"
 def harvest_steps(
     load:Callable, # () -> a fresh model
     layers:tuple, # tuples of layers
-    chunks:Examples, hits:np.ndarray,
+    contexts:Contexts, # of 512 tokens each
 )->tuple: # steps on all of the chunks, and on one batch: name -> function of no arguments
     "The ways through a model; the plain one runs once for all layers."
     every, lm = sorted({layer for some in layers for layer in some}), load()
-    ways = {'plain': (lm, every, through_plain(lm, every))}
+    ways = {'plain': through_plain(lm, every)}
     for some in layers:
-        for name, way in GATHERED.items():
-            own = lm if name == 'ours' else load()
-            ways[f'{named(some)}: {name}'] = own, some, way(own, some)
+        for name, way in GATHERED.items(): ways[f'{named(some)}: {name}'] = way(lm if name == 'ours' else load(), some)
     def steps(part):
-        made = {name: partial(gather, own, some, chunks[part], hits[part], way) for name, (own, some, way) in ways.items()}
-        return made | {f'{named(some)}: matrices': partial(multiply, lm, some, max(1, len(hits[part]) // 4)) for some in layers}
-    return steps(slice(None)), steps(slice(4))
+        made = {name: partial(way, part) for name, way in ways.items()}
+        return made | {f'{named(some)}: matrices': partial(multiply, lm, some, max(1, len(part) // 4)) for some in layers}
+    return steps(contexts), steps(contexts.part(0, 4))
 
 # %% ../nbs/lib/bench.ipynb #f895a7c1
 def rare_steps(
     lm:LM, layers:tuple,
-    chunks:Examples,
-    targets:tuple, # rare tokens
+    contexts:dict, # rare target -> all chunks with their hits
 )->dict: # name -> function of no arguments
-    "Ours for rare targets: chunks dropped and cut, dropped only, and all of them whole."
+    "Ours for rare targets: chunks left out and cut, left out only, and all of them whole."
     steps = {}
-    for target in targets:
-        hits = hits_in(chunks, lm.tokenizer, [target])
-        parts = {'ours': cut_after_hits(chunks, hits), 'not cut': cut_after_hits(chunks, hits, cut=False), 'every chunk': (chunks, hits)}
-        for name, part in parts.items():
-            steps[f'{target}: {name}'] = partial(gather, lm, layers, *part, through_ours(lm, layers))
+    for target, every in contexts.items():
+        for name, part in {'ours': prune(every, 0), 'not cut': prune(every), 'every chunk': every}.items():
+            steps[f'{target}: {name}'] = partial(through_ours(lm, layers), part)
     return steps
 
 # %% ../nbs/lib/bench.ipynb #67a47c79
@@ -652,15 +631,16 @@ WAYS = 'ours', 'plain', 'TransformerLens', 'nnsight', 'matrices'
 def harvest_rows(
     lm:LM, layers:tuple,
     every:Sequence[int], # the layers of the plain way
-    chunks:Examples,
+    contexts:Contexts,
     times:pd.DataFrame, # of `side_by_side`
     found:dict, # values, by the same names
 )->Iterator[tuple]: # what, way, columns
     "The rows of one set of layers."
     names = {way: 'plain' if way == 'plain' else f'{named(layers)}: {way}' for way in WAYS}
-    n = {way: 2048 * max(1, len(chunks) // 4) if way == 'matrices' else chunks.length.sum() for way in WAYS}
+    length = contexts.stop - contexts.start
+    n = {way: 2048 * max(1, len(contexts) // 4) if way == 'matrices' else length.sum() for way in WAYS}
     speed = {way: n[way] / times.seconds[name] for way, name in names.items()}
-    maps, attention = token_work(lm, layers, chunks.ids.shape[1])
+    maps, attention = token_work(lm, layers, length.max())
     work = {'ours': maps + attention, 'matrices': maps}
     for way, name in names.items():
         row = {'tokens a second': speed[way], 'times ours': speed['ours'] / speed[way], 'MiB': times.MiB[name]}
@@ -672,12 +652,12 @@ def harvest_rows(
 
 # %% ../nbs/lib/bench.ipynb #6b8451d9
 def rare_rows(
-    lm:LM, layers:tuple, chunks:Examples, targets:tuple,
+    layers:tuple, contexts:dict, # as in `rare_steps`
     times:pd.DataFrame, found:dict, # as above
 )->Iterator[tuple]: # what, way, columns
     "The rows of rare targets."
-    n = chunks.length.sum()
-    for target in targets:
+    for target, every in contexts.items():
+        n = (every.stop - every.start).sum()
         seconds, values = ({way: held[f'{target}: {way}'] for way in ('ours', 'not cut', 'every chunk')} for held in (times.seconds, found))
         what = f'{named(layers)}, {target!r}, {len(values["ours"]) / n:.2%} of tokens'
         for way, X in values.items():
@@ -701,13 +681,15 @@ def bench_harvest(
         for dtype in (torch.float32, torch.bfloat16):
             load = partial(load_lm, dtype=dtype)
             lm = load()
-            text = chunks_of(tokenize(read_documents('wiki'), lm.tokenizer))
-            some, spread = (pool[np.linspace(0, len(pool) - 1, size).astype(int)] for pool, size in ((text[text.length == 512], n), (text, 6 * n)))
-            steps, single = harvest_steps(load, layers, some, hits_in(some, lm.tokenizer, targets))
-            steps |= rare_steps(lm, layers[0], spread, rare)
+            tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+            text, spread = chunked(tokens, lm.tokenizer, targets), {target: chunked(tokens, lm.tokenizer, [target]) for target in rare}
+            full, rows = np.flatnonzero(text.stop - text.start == 512), np.linspace(0, len(text) - 1, 6 * n).astype(int)
+            some, spread = chosen(text, full[np.linspace(0, len(full) - 1, n).astype(int)]), {target: chosen(every, rows) for target, every in spread.items()}
+            steps, single = harvest_steps(load, layers, some)
+            steps |= rare_steps(lm, layers[0], spread)
             with tqdm(total=2 * len(single) + repeats * len(steps), desc=f'bench harvest, {dtype}', unit=' runs') as progress:
                 times, found = side_by_side(steps, single, repeats, progress)
-            made = [row for each in layers for row in harvest_rows(lm, each, every, some, times, found)] + list(rare_rows(lm, layers[0], spread, rare, times, found))
+            made = [row for each in layers for row in harvest_rows(lm, each, every, some, times, found)] + list(rare_rows(layers[0], spread, times, found))
             rows |= {(str(dtype).removeprefix('torch.'), what, way): row for what, way, row in made}
     finally: torch.set_num_threads(before)
     table = pd.DataFrame(rows).T.rename_axis(['numbers', 'read', 'way'])
