@@ -250,23 +250,17 @@ def harvest(
     out:Annotated[Path, typer.Option(help='folder of the store')],
     layers:Annotated[str, typer.Option(help='such as 3, or 0,10,29, or 0:29')],
     target:Annotated[list[str], typer.Option(help='one token a class, such as " the"; may be given several times')] = (),
-    every:Annotated[int|None, typer.Option(help='every n-th token is a class too')] = None,
-    rule:Annotated[str|None, typer.Option(help=f'in place of targets: {", ".join(RULES)}')] = None,
+    every:Annotated[int|None, typer.Option(help='every n-th token is a class too')] = None, rule:Annotated[str|None, typer.Option(help=f'in place of targets: {", ".join(RULES)}')] = None,
     model:Annotated[str, typer.Option(help='smollm2, a hub id such as gpt2, or a local folder')] = 'smollm2',
     text:Annotated[str, typer.Option(help='wiki, news, fineweb, or a path or glob of Parquet, JSONL or text')] = 'wiki',
-    positions:Annotated[str, typer.Option(help='places counted from the hit, such as -1,0 or -6:0')] = '0',
-    site:Annotated[str, typer.Option(help='neurons, mlp, attention or residual')] = 'neurons',
+    positions:Annotated[str, typer.Option(help='places counted from the hit, such as -1,0 or -6:0')] = '0', site:Annotated[str, typer.Option(help='neurons, mlp, attention or residual')] = 'neurons',
     context:Annotated[str, typer.Option(help='window, or the tokens of a chunk')] = 'window',
-    before:Annotated[int, typer.Option(help='tokens of a window before the hit, or that two chunks share')] = 14,
-    after:Annotated[int, typer.Option(help='tokens after it, the same')] = 2,
+    before:Annotated[int, typer.Option(help='tokens of a window before the hit, or that two chunks share')] = 14, after:Annotated[int, typer.Option(help='tokens after it, the same')] = 2,
     limit:Annotated[int|None, typer.Option(help='documents; all where not given')] = None,
-    dtype:Annotated[str, typer.Option(help='of the numbers on disk: float32 or float16')] = 'float32',
-    precision:Annotated[str, typer.Option(help='of the model: float32, bfloat16 or float16')] = 'float32',
+    dtype:Annotated[str, typer.Option(help='of the numbers on disk: float32 or float16')] = 'float32', precision:Annotated[str, typer.Option(help='of the model: float32, bfloat16 or float16')] = 'float32',
     executor:Annotated[str, typer.Option(help='local, ray or slurm')] = 'local',
-    tasks:Annotated[int, typer.Option(help='parts that the documents are dealt to')] = 8,
-    workers:Annotated[int|None, typer.Option(help='parts at a time; as many as there are processors for where not given')] = None,
-    threads:Annotated[int, typer.Option(help='processors for each')] = 1,
-    seed:Annotated[int, typer.Option(help='of the places of every n-th token')] = 0,
+    tasks:Annotated[int, typer.Option(help='parts that the documents are dealt to')] = 8, workers:Annotated[int|None, typer.Option(help='parts at a time; as many as there are processors for where not given')] = None,
+    threads:Annotated[int, typer.Option(help='processors for each')] = 1, seed:Annotated[int, typer.Option(help='of the places of every n-th token')] = 0,
     on_error:Annotated[str, typer.Option(help='raise, or skip: note what cannot be read, and go on')] = 'raise',
 ):
     "Read the activations at every hit of a corpus into a folder; with the same words again, go on."
@@ -276,10 +270,10 @@ def harvest(
                              after=after, limit=limit, dtype=dtype, precision=precision, executor=executor, tasks=tasks, workers=workers, threads=threads,
                              seed=seed, on_error=on_error, out=out)
     counts = store.manifest['counts']
-    rows = [[name, found, counts.get(f'hits of {name}', 0)] for name, found in zip(store.classes, store.manifest['rules'])]
-    show('Hits', ['class', 'found by', 'hits'], rows)
+    show('Hits', ['class', 'found by', 'hits'], [[name, found, counts.get(f'hits of {name}', 0)] for name, found in zip(store.classes, store.manifest['rules'])])
     print(f'{counts["documents"]:,} documents, {counts["tokens"]:,} tokens, {counts["run"]:,} of them run\n{out}: {store}')
 
+# %% ../nbs/lib/cli.ipynb #714f1ee7
 @app.command()
 def verify(
     folder:Annotated[str, typer.Argument(help='folder of a store, or an fsspec address')],

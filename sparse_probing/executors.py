@@ -89,10 +89,11 @@ def attempt(
     except Exception as e: return f'{type(e).__name__}: {e}'
     return ''
 
-# %% ../nbs/lib/executors.ipynb #826af3bb
+# %% ../nbs/lib/executors.ipynb #14a2a622
 class Watched:
     "What datatrove's executors lack: a run ends, and it says why."
-    def __init__(self, *args,
+    def __init__(self,
+        *args, # as datatrove has them
         patience:float=900., # seconds without a sign of life after which the run is given up
         retries:int=2, # times that a rank is run again when its worker died
         **kwargs, # as datatrove has them
@@ -108,19 +109,19 @@ class Watched:
             put(self.logging_dir, error_name(rank), f'{type(e).__name__}: {e}'.encode())
             raise
 
-    def crew(self): return nullcontext() # what the workers need while they run
+    def _crew(self): return nullcontext() # what the workers need while they run
 
-    def hand_out(self, watch:Callable)->dict: return hand_out(self, watch)
+    def _hand_out(self, watch:Callable)->dict: return hand_out(self, watch)
 
     def run(self,
         watch:Callable=lambda: None, # called twice a second
     )->PipelineStats: # of all ranks, those of earlier runs too; raises RuntimeError naming each rank that failed, TimeoutError after `patience`
         "Run every rank that is not done."
-        with self.crew(): failed = self.hand_out(watch)
+        with self._crew(): failed = self._hand_out(watch)
         if failed: raise RuntimeError(told(failed, self.tasks))
         return all_stats(self.logging_dir)
 
-# %% ../nbs/lib/executors.ipynb #a661a620
+# %% ../nbs/lib/executors.ipynb #527843de
 @contextmanager
 def quiet()->Iterator[None]:
     "No log of datatrove in this process."
@@ -140,7 +141,7 @@ class Patience:
                                'Run it again to go on; with slow steps, give `patience` more seconds')
 
 def hand_out(
-    executor, # has `submit` and `kill`
+    executor, # a Local or a Ray
     watch:Callable,
 )->dict: # rank -> what went wrong
     "Give ranks to workers until all have ended."
@@ -149,7 +150,7 @@ def hand_out(
         while todo or flying:
             while todo and (free := set(range(executor.workers)) - {lane for _, lane in flying.values()}):
                 rank, lane = todo.popleft(), min(free)
-                flying[executor.submit(rank, lane)] = rank, lane
+                flying[executor._submit(rank, lane)] = rank, lane
             for future in wait(flying, .5, FIRST_COMPLETED).done:
                 rank, _ = flying.pop(future)
                 try:
@@ -161,7 +162,7 @@ def hand_out(
             watch()
             clock.check(len(todo), len(flying), died.total())
     except BaseException:
-        executor.kill()
+        executor._kill()
         raise
     return failed
 
@@ -183,35 +184,44 @@ def all_stats(
     files = sorted(folder.list_files('stats')) if folder.exists('stats') else []
     return sum((PipelineStats.from_json(json.loads(folder.cat_file(name))) for name in files), PipelineStats())
 
-# %% ../nbs/lib/executors.ipynb #56b1c959
+# %% ../nbs/lib/executors.ipynb #13e0eaae
 LANES = {} # lane -> a pool of one process
 
 class Local(Watched, LocalPipelineExecutor):
     "Run ranks in processes of this machine."
     deaths = BrokenExecutor, ShutdownExecutorError
-    def __init__(self, *args, cpus_per_task:int=1, **kwargs): super().__init__(*args, **kwargs) # the steps see to their threads
+    def __init__(self,
+        *args, # as datatrove's LocalPipelineExecutor has them
+        cpus_per_task:int=1, # not used: the steps see to their threads
+        **kwargs, # the same, and `patience` and `retries`
+    ): super().__init__(*args, **kwargs)
 
-    def submit(self, rank:int, lane:int)->Future:
+    def _submit(self, rank:int, lane:int)->Future:
         "Run a rank in one of the processes."
         try: return LANES[lane].submit(attempt, self, rank, os.getpid())
         except (KeyError, *self.deaths):
             LANES[lane] = ProcessPoolExecutor(1, timeout=60)
             return LANES[lane].submit(attempt, self, rank, os.getpid())
 
-    def kill(self)->None:
+    def _kill(self)->None:
         "End all processes."
         while LANES: LANES.popitem()[1].shutdown(wait=True, kill_workers=True)
 
-# %% ../nbs/lib/executors.ipynb #63112c96
+# %% ../nbs/lib/executors.ipynb #74cd6259
 class Ray(Watched, RayPipelineExecutor):
     "Run ranks on a Ray cluster."
+    def __init__(self,
+        *args, # as datatrove's RayPipelineExecutor has them
+        **kwargs, # the same, and `patience` and `retries`
+    ): super().__init__(*args, **kwargs)
+
     @property
     def deaths(self)->tuple:
         import ray
         return (ray.exceptions.RayError,)
 
     @contextmanager
-    def crew(self)->Iterator[None]: # raises ModuleNotFoundError, or RuntimeError where no node could ever run a task
+    def _crew(self)->Iterator[None]: # raises ModuleNotFoundError, or RuntimeError where no node could ever run a task
         "A cluster that can run a task."
         try: import ray
         except ModuleNotFoundError: raise ModuleNotFoundError("the executor 'ray' needs Ray: run `pip install 'sparse_probing[ray]'`") from None
@@ -226,21 +236,21 @@ class Ray(Watched, RayPipelineExecutor):
             REFERENCES.clear()
             if mine: ray.shutdown()
 
-    def submit(self, rank:int, lane:int)->Future:
+    def _submit(self, rank:int, lane:int)->Future:
         "Run a rank as a Ray task."
         import ray
         options = dict(num_cpus=self.cpus_per_task, num_gpus=self.gpus_per_task, max_retries=0, **(self.ray_remote_kwargs or {}))
         REFERENCES.append(ray.remote(attempt).options(**options).remote(self, rank))
         return REFERENCES[-1].future()
 
-    def kill(self)->None:
+    def _kill(self)->None:
         "End all tasks."
         import ray
         for reference in REFERENCES: ray.cancel(reference, force=True)
 
 REFERENCES = [] # to the tasks of the run
 
-# %% ../nbs/lib/executors.ipynb #d5a42b04
+# %% ../nbs/lib/executors.ipynb #320f83cd
 def ask(
     *command:str, # such as 'squeue', '-h'
 )->str: # '' where it fails
@@ -252,10 +262,11 @@ HOPELESS = 'BadConstraints', 'PartitionConfig', 'PartitionTimeLimit', 'Partition
 
 class Slurm(Watched, SlurmPipelineExecutor):
     "Run ranks as an array job of a Slurm cluster."
-    def __init__(self, *args,
+    def __init__(self,
+        *args, # as datatrove's SlurmPipelineExecutor has them
         time:str='24:00:00', # limit of a rank
         partition:str=None, # the default one where not given
-        **kwargs, # as datatrove has them
+        **kwargs, # the same, and `patience` and `retries`
     ): # raises FileNotFoundError where there is no Slurm
         if not shutil.which('sbatch'): raise FileNotFoundError("the executor 'slurm' needs the commands of Slurm, and there is no sbatch here: take 'local' or 'ray'")
         partition = partition or next((name[:-1] for name in ask('sinfo', '-h', '-o', '%P').split() if name.endswith('*')), '')
@@ -265,18 +276,20 @@ class Slurm(Watched, SlurmPipelineExecutor):
 
     def launch_merge_stats(self)->None: "Not needed: the driver adds up the statistics."
 
-    def hand_out(self, watch:Callable)->dict: return hand_over(self, watch)
+    def _hand_out(self, watch:Callable)->dict: return hand_over(self, watch)
 
-    def kill(self)->None:
+    def _kill(self)->None:
         "Take the job out of the queue."
         if self.logging_dir.exists('job.txt'): ask('scancel', self.logging_dir.cat_file('job.txt').decode())
 
-    def run(self, watch:Callable=lambda: None)->PipelineStats: # as `Watched.run`
+    def run(self,
+        watch:Callable=lambda: None, # called twice a second
+    )->PipelineStats: # as `Watched.run`
         "Submit the ranks that are not done and wait for them; in a task of the job, run its rank."
         if 'SLURM_ARRAY_TASK_ID' in os.environ: return SlurmPipelineExecutor.run(self)
         return super().run(watch)
 
-# %% ../nbs/lib/executors.ipynb #b60a12dc
+# %% ../nbs/lib/executors.ipynb #1df5589c
 def queue(
     job:str, # its number
 )->list: # state and reason of each task that waits or runs
@@ -302,6 +315,7 @@ def wait_for_job(
         time.sleep(.5)
     folder.rm('job.txt')
 
+# %% ../nbs/lib/executors.ipynb #1615247d
 def hand_over(
     executor, # a Slurm
     watch:Callable,
@@ -311,7 +325,7 @@ def hand_over(
         if not (ranks := executor.get_incomplete_ranks()): break
         try: wait_for_job(executor, watch)
         except BaseException:
-            executor.kill()
+            executor._kill()
             raise
         watch()
         ranks = executor.get_incomplete_ranks()

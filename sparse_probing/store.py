@@ -210,7 +210,7 @@ def fault(
         return '' if file_digest(folder, name) == file['digest'] else f'{name} has other content than was written'
     except OSError as e: return f'{name} cannot be read ({e})'
 
-# %% ../nbs/lib/store.ipynb #c9d34d46
+# %% ../nbs/lib/store.ipynb #f5e867ff
 class ActivationStore:
     "Activations in a folder, read one layer and position at a time."
     def __init__(self,
@@ -250,7 +250,10 @@ class ActivationStore:
         parts = (read_rows_of(self, part) for part in PARTS[:3])
         return Examples(*parts, self.rows.label.to_numpy(), self.rows.group.to_numpy(), self.classes, self.tokenizer)
 
-    def sample(self, n:int, seed:int=0)->'ActivationStore': # n rows a class; raises ValueError where a class has fewer
+    def sample(self,
+        n:int, # rows a class
+        seed:int=0, # the same seed draws the same rows
+    )->'ActivationStore': # raises ValueError where a class has fewer
         "As many rows of each class, spread over documents; the same seed draws the same."
         drawn, some = balanced(self.rows, self.classes, n, seed), copy(self)
         for read in ('rows', 'examples'): some.__dict__.pop(read, None)
