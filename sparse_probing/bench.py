@@ -683,8 +683,8 @@ def bench_harvest(
             lm = load()
             tokens = tokenize(read_documents('wiki'), lm.tokenizer)
             text, spread = chunked(tokens, lm.tokenizer, targets), {target: chunked(tokens, lm.tokenizer, [target]) for target in rare}
-            full, rows = np.flatnonzero(text.stop - text.start == 512), np.linspace(0, len(text) - 1, 6 * n).astype(int)
-            some, spread = chosen(text, full[np.linspace(0, len(full) - 1, n).astype(int)]), {target: chosen(every, rows) for target, every in spread.items()}
+            full, places = np.flatnonzero(text.stop - text.start == 512), np.linspace(0, len(text) - 1, 6 * n).astype(int)
+            some, spread = chosen(text, full[np.linspace(0, len(full) - 1, n).astype(int)]), {target: chosen(part, places) for target, part in spread.items()}
             steps, single = harvest_steps(load, layers, some)
             steps |= rare_steps(lm, layers[0], spread)
             with tqdm(total=2 * len(single) + repeats * len(steps), desc=f'bench harvest, {dtype}', unit=' runs') as progress:
