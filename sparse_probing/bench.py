@@ -40,7 +40,7 @@ from tqdm.auto import tqdm
 
 from .activations import batches, blocks, linear_shape, neuron_input, record
 from .examples import Examples, contrast
-from .harvests import Contexts, chunks, find_hits, gather, prune
+from .harvests import Contexts, chunks, find_hits, gather, lone_mlp, prune
 from .ksparse import KSparseProbe, nested_fits, rank_neurons
 from .path import folds, grid
 from .plots import growth_curves
@@ -487,7 +487,7 @@ def chosen(
 # %% ../nbs/lib/bench.ipynb #b7a2e53b
 def through_ours(lm:LM, layers:Sequence[int])->Callable: # Contexts -> activations (hits, layers, neurons)
     "Ours: end at the last neurons wanted."
-    return lambda contexts: np.stack(list(gather(lm, contexts, layers).values()), 1)
+    return lambda contexts: np.stack(list(gather(lm, contexts, layers, alone=True).values()), 1)
 
 def gather_by(
     lm:LM, layers:Sequence[int],
@@ -557,9 +557,10 @@ def running_maps(
 def token_work(
     lm:LM, layers:Sequence[int],
     context:int,
-)->tuple: # floating-point operations a token: of the linear maps, of the attention
+)->tuple: # floating-point operations a token: of the linear maps, of those in the last MLP, of the attention
     "The work of a pass that ends at the last neurons wanted."
-    return 2 * sum(np.prod(linear_shape(m)) for m in running_maps(lm, layers)), 2 * context * lm.width * (max(layers) + 1)
+    maps, mlp = running_maps(lm, layers), set(lone_mlp(lm.model, max(layers)).modules())
+    return *(2 * sum(np.prod(linear_shape(m)) for m in some) for some in (maps, mlp & {*maps})), 2 * context * lm.width * (max(layers) + 1)
 
 def multiply(lm:LM, layers:Sequence[int], n:int)->None:
     "The same matrix multiplications for n batches, and nothing else."
@@ -640,8 +641,8 @@ def harvest_rows(
     length = contexts.stop - contexts.start
     n = {way: 2048 * max(1, len(contexts) // 4) if way == 'matrices' else length.sum() for way in WAYS}
     speed = {way: n[way] / times.seconds[name] for way, name in names.items()}
-    maps, attention = token_work(lm, layers, length.max())
-    work = {'ours': maps + attention, 'matrices': maps}
+    maps, mlp, attention = token_work(lm, layers, length.max())
+    work = {'ours': maps - mlp * (1 - len(contexts.hits) / length.sum()) + attention, 'matrices': maps}
     for way, name in names.items():
         row = {'tokens a second': speed[way], 'times ours': speed['ours'] / speed[way], 'MiB': times.MiB[name]}
         if way in work: row |= {'GFLOP/s': work[way] * speed[way] / 1e9, 'share': work[way] * speed[way] / (maps * speed['matrices'])}
@@ -694,5 +695,5 @@ def bench_harvest(
     finally: torch.set_num_threads(before)
     table = pd.DataFrame(rows).T.rename_axis(['numbers', 'read', 'way'])
     table.attrs['note'] = (f'medians of {repeats} runs in turn, {threads} threads, {n} chunks of 512 tokens in batches of 2,048; {" and ".join(map(repr, targets))}. '
-                           'plain: the whole model with hooks on every layer; matrices: the linear maps that ran, alone; share: of their rate, attention counted over earlier tokens only')
+                           'plain: the whole model with hooks on every layer; matrices: the linear maps that ran, alone; share: of their rate, for the work that ours has, attention counted over earlier tokens only')
     return table

@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'bytes_a_token', 'name_targets', 'every', 'find_hits', 'Contexts', 'windows', 'chunks', 'prune',
-           'looks_ahead', 'gather', 'Order', 'weights_digest', 'worker_model', 'take', 'tokens_of', 'groups', 'fitting',
-           'portions', 'join', 'shard_tensors', 'Gather', 'place_order', 'describe', 'carry_out', 'harvest']
+           'looks_ahead', 'lone_mlp', 'only_at', 'gather', 'Order', 'weights_digest', 'worker_model', 'take',
+           'tokens_of', 'groups', 'fitting', 'portions', 'join', 'shard_tensors', 'Gather', 'place_order', 'describe',
+           'carry_out', 'harvest']
 
-# %% ../nbs/lessons/15-harvests.ipynb #8ce19ad9
+# %% ../nbs/lessons/15-harvests.ipynb #dc45fea1
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
+from inspect import signature
 from itertools import islice, product
 from pathlib import Path
 from zlib import crc32
@@ -26,8 +30,9 @@ from datatrove.data import Document
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from fsspec.core import url_to_fs
+from torch import nn
 
-from .activations import batches, check_request, forward, hooks, site_width
+from .activations import batches, blocks, check_request, forward, hooks, linear_shape, neuron_input, site_width
 from .examples import Examples, target_places
 from .executors import engine, report
 from .jobs import (Deal, alone_in, done_shards, files_digest, finish, plan, progress_bar, record_name, reopen,
@@ -171,7 +176,29 @@ def looks_ahead(
     first, second = found[max(layers)].reshape(2, 8, -1)[:, :4].float()
     return bool((first - second).abs().max() > .01 * first.abs().max())
 
-# %% ../nbs/lessons/15-harvests.ipynb #c5ae7c35
+# %% ../nbs/lessons/15-harvests.ipynb #0dcbe26f
+def lone_mlp(
+    model, # a transformers model
+    layer:int, # 0 is the first
+)->nn.Module: # or None where the MLP is not one module with one input
+    "The MLP of a layer, if it can run on some tokens alone."
+    block, last = blocks(model)[layer], neuron_input(model, layer)
+    maps = [m for name, m in block.named_modules() if linear_shape(m) and not re.search('attn|attention', name.lower())]
+    for module in block.modules():
+        if last in module.children() and module is not block and set(maps) <= set(module.modules()) and len(signature(module.forward).parameters) == 1: return module
+
+@contextmanager
+def only_at(
+    module:nn.Module, # as `lone_mlp` finds it, or None
+    row:torch.Tensor, at:torch.Tensor, # of the tokens (k,)
+)->Iterator[None]:
+    "Inside, a module gets those tokens (k, width) and no others."
+    handle = module and module.register_forward_pre_hook(lambda module, inputs: (inputs[0][row, at],))
+    try: yield
+    finally:
+        if handle: handle.remove()
+
+# %% ../nbs/lessons/15-harvests.ipynb #a42ec7d0
 def gather(
     lm:LM,
     contexts:Contexts,
@@ -180,21 +207,25 @@ def gather(
     site:str='neurons',
     batch_tokens:int=2048, # tokens in a batch, padding included
     dtype:str='float32', # of what is returned
+    alone:bool=False, # run the last MLP at the hits only, where that can be
     tell:Callable=lambda tokens: None, # told of the tokens of each batch that was run
 )->dict: # (layer, position) -> activations (hits, d)
     "Run the model over all stretches, and keep what stands at the hits."
-    context = contexts.hits.context.to_numpy()
+    context, last = contexts.hits.context.to_numpy(), max(layers)
     place, slot, width = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int), site_width(lm, layers, site)
     X = {key: np.empty((len(context), width), dtype) for key in product(layers, positions)}
+    mlp = lone_mlp(lm.model, last) if alone and site in ('neurons', 'mlp') else None
     for rows in batches(contexts.stop - contexts.start, batch_tokens):
         slot[:] = -1
         slot[rows] = np.arange(len(rows))
         mine = np.flatnonzero(slot[context] >= 0)
-        row, at = (torch.as_tensor(some[mine], device=lm.device) for some in (slot[context], place))
+        row = torch.as_tensor(np.repeat(slot[context[mine]], len(positions)), device=lm.device)
+        at = torch.as_tensor((place[mine, None] + np.asarray(positions)).ravel(), device=lm.device)
         def keep(layer, value):
-            value = value.reshape(len(rows), -1, width)
-            for position in positions: X[layer, position][mine] = value[row, at + position].float().cpu().numpy()
-        with hooks(lm.model, layers, site, keep): forward(lm, some := contexts.batch(rows))
+            value = value if mlp and layer == last else value.reshape(len(rows), -1, width)[row, at]
+            value = value.float().cpu().numpy().reshape(len(mine), len(positions), width)
+            for k, position in enumerate(positions): X[layer, position][mine] = value[:, k]
+        with hooks(lm.model, layers, site, keep), only_at(mlp, row, at): forward(lm, some := contexts.batch(rows))
         tell(int(some.length.sum()))
     return X
 
@@ -355,7 +386,7 @@ def shard_tensors(
     return ({f'{layer}/{position}': value for (layer, position), value in X.items()} | {name: np.asarray(value, np.int32) for name, value in small.items()}
             | dict(place=hits.offset.to_numpy(np.int64), document=hits.ordinal.to_numpy(np.int64)))
 
-# %% ../nbs/lessons/15-harvests.ipynb #2918d4ed
+# %% ../nbs/lessons/15-harvests.ipynb #4365bd58
 class Gather(PipelineStep):
     "Tokenize, find hits, run the model, write shards: one task of a harvest."
     name, type = 'gather', 'harvest'
@@ -387,7 +418,7 @@ class Gather(PipelineStep):
     def write(self, folder:DataFolder, lm:LM, contexts:Contexts, about:dict, tell:Callable)->dict: # what the manifest will say of it
         "Run the model over a portion, and write its shard."
         order, name = self.order, shard_name(about['task'], about['index'])
-        X = gather(lm, contexts, order.layers, order.positions, order.site, order.batch_tokens, order.dtype, tell)
+        X = gather(lm, contexts, order.layers, order.positions, order.site, order.batch_tokens, order.dtype, order.prune, tell)
         tensors = shard_tensors(contexts, X, order.before, order.after)
         ids = contexts.hits.drop_duplicates('ordinal').id.tolist()
         content = pack_shard(tensors, {**about, 'rows': len(contexts.hits), 'documents': ids})
@@ -445,7 +476,7 @@ def carry_out(
             finish(folder, config, order.classes, order.rules, site_width(lm, order.layers, order.site))
     return ActivationStore(order.out, lm.tokenizer)
 
-# %% ../nbs/lessons/15-harvests.ipynb #690da1f8
+# %% ../nbs/lessons/15-harvests.ipynb #1e1103e5
 def harvest(
     source:str, # 'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text
     lm:LM, # a model, as `load_lm` gives it; workers load it by its name
@@ -467,7 +498,7 @@ def harvest(
     threads:int=1, # processors for each
     seed:int=0, # of the places of every n-th token
     on_error:str='raise', # or 'skip': note documents that cannot be read, and go on
-    prune:bool=True, # leave out chunks without a hit, and cut them where a causal model allows it
+    prune:bool=True, # run no chunk without a hit, none beyond its last, and the last MLP at the hits only, where the model allows it
     batch_tokens:int=2048, # tokens in a batch, padding included
     shard_tokens:int=2**16, # tokens that are run for a shard, if its vectors do not fill 64 MiB before
 )->ActivationStore: # raises ValueError for what cannot be harvested or finds nothing, RuntimeError naming tasks that failed, OSError for a folder that cannot be written
