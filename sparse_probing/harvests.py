@@ -8,7 +8,7 @@ __all__ = ['CHOICES', 'bytes_a_token', 'name_targets', 'every', 'find_hits', 'Co
            'tokens_of', 'groups', 'fitting', 'portions', 'join', 'shard_tensors', 'Gather', 'place_order', 'describe',
            'carry_out', 'harvest']
 
-# %% ../nbs/lessons/15-harvests.ipynb #dc45fea1
+# %% ../nbs/lessons/15-harvests.ipynb #58b04818
 import os
 import re
 from collections import Counter
@@ -34,8 +34,8 @@ from torch import nn
 
 from .activations import batches, blocks, check_request, forward, hooks, linear_shape, neuron_input, site_width
 from .examples import Examples, target_places
-from .executors import engine, report
-from .jobs import (Deal, alone_in, done_shards, files_digest, finish, plan, progress_bar, record_name, reopen,
+from .executors import engine, report_progress
+from .jobs import (SKIPPED, Deal, alone_in, done_shards, files_digest, finish, plan, progress_bar, record_name, reopen,
                                  rule_name, settle, shard_name)
 from .sources import LM, load_lm
 from .store import ActivationStore, digest, pack_shard, put, to_json
@@ -76,7 +76,7 @@ def every(
     document = tokens.document_of(place)
     return place[(place - tokens.starts[document]) % n == phase[document] % n]
 
-# %% ../nbs/lessons/15-harvests.ipynb #51f5b669
+# %% ../nbs/lessons/15-harvests.ipynb #37001355
 def find_hits(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
@@ -84,7 +84,10 @@ def find_hits(
     phase:np.ndarray=None, # a number for each document, for `every`; 0 where not given
 )->pd.DataFrame: # columns place, label, document, offset and left: tokens before and after it in its document; raises ValueError for a place of two classes
     "The places of all targets, in order."
-    if callable(targets): found = {name: target_places(tokens, tokenizer, places, True) for name, places in targets(tokens, tokenizer).items()}
+    if callable(targets):
+        places, (classes, _) = targets(tokens, tokenizer), name_targets(targets, tokenizer)
+        if unknown := set(places) - set(classes): raise ValueError(f'the rule gave classes {sorted(unknown)} that it does not give for other texts: name all classes each time')
+        found = {name: target_places(tokens, tokenizer, places.get(name, []), True) for name in classes}
     else:
         phase = np.zeros(len(tokens.starts), int) if phase is None else phase
         found = {name: target_places(tokens, tokenizer, t, True) if isinstance(t, str) else every(tokens, t, phase) for name, t in targets.items()}
@@ -176,7 +179,7 @@ def looks_ahead(
     first, second = found[max(layers)].reshape(2, 8, -1)[:, :4].float()
     return bool((first - second).abs().max() > .01 * first.abs().max())
 
-# %% ../nbs/lessons/15-harvests.ipynb #0dcbe26f
+# %% ../nbs/lessons/15-harvests.ipynb #790e2f91
 def lone_mlp(
     model, # a transformers model
     layer:int, # 0 is the first
@@ -193,7 +196,8 @@ def only_at(
     row:torch.Tensor, at:torch.Tensor, # of the tokens (k,)
 )->Iterator[None]:
     "Inside, a module gets those tokens (k, width) and no others."
-    handle = module and module.register_forward_pre_hook(lambda module, inputs: (inputs[0][row, at],))
+    def some(module, args, kwargs): return tuple(value[row, at] for value in args), {k: value[row, at] for k, value in kwargs.items()}
+    handle = module and module.register_forward_pre_hook(some, with_kwargs=True)
     try: yield
     finally:
         if handle: handle.remove()
@@ -273,7 +277,7 @@ def worker_model(name:str, revision:str, weights:str, device:str, precision:str,
     raise ValueError(f'the model that is loaded as {name!r} has other weights than the one given: '
                      'save yours with `save_pretrained`, and load it from that folder')
 
-# %% ../nbs/lessons/15-harvests.ipynb #bfc0c267
+# %% ../nbs/lessons/15-harvests.ipynb #2ad8c3f1
 def take(
     documents:Iterator[Document],
     most:int=16, # documents
@@ -292,16 +296,16 @@ def tokens_of(
     skip:bool, # mark a document that has no tokens, and go on
 )->tuple: # Tokens, or None where there are none; places of their documents in the list; raises ValueError naming a document without tokens
     "Tokenize those documents that carry no mark."
-    there = [k for k, document in enumerate(documents) if 'skipped' not in document.metadata]
+    there = [k for k, document in enumerate(documents) if SKIPPED not in document.metadata]
     try: return tokenize([documents[k] for k in there], tokenizer) if there else None, np.array(there, int)
     except ValueError:
         if not skip: raise
     for k in there:
         try: tokenize([documents[k]], tokenizer)
-        except ValueError as e: documents[k].metadata['skipped'] = str(e)
+        except ValueError as e: documents[k].metadata[SKIPPED] = str(e)
     return tokens_of(documents, tokenizer, skip=False)
 
-# %% ../nbs/lessons/15-harvests.ipynb #edd207ba
+# %% ../nbs/lessons/15-harvests.ipynb #e0b6a3ad
 def groups(
     documents:Iterator[Document], # of a task
     tokenizer,
@@ -320,8 +324,8 @@ def groups(
             found = order.contexts(tokens, hits)
             counts += Counter(tokens=len(tokens), hits=len(found.hits), edge=len(hits) - len(found.hits), run=int((found.stop - found.start).sum()))
             counts += Counter({f'hits of {name}': int((found.hits.label == k).sum()) for k, name in enumerate(order.classes)})
-        after = dict(documents=state['documents'] + len(some), taken=0, counts=dict(counts), 
-                     skipped=state['skipped'] + [d.metadata['skipped'] for d in some if 'skipped' in d.metadata])
+        after = dict(documents=state['documents'] + len(some), taken=0, counts=dict(counts),
+                     skipped=state['skipped'] + [d.metadata[SKIPPED] for d in some if SKIPPED in d.metadata])
         yield state, found, after
         state = after
 
@@ -386,7 +390,7 @@ def shard_tensors(
     return ({f'{layer}/{position}': value for (layer, position), value in X.items()} | {name: np.asarray(value, np.int32) for name, value in small.items()}
             | dict(place=hits.offset.to_numpy(np.int64), document=hits.ordinal.to_numpy(np.int64)))
 
-# %% ../nbs/lessons/15-harvests.ipynb #4365bd58
+# %% ../nbs/lessons/15-harvests.ipynb #d3369b49
 class Gather(PipelineStep):
     "Tokenize, find hits, run the model, write shards: one task of a harvest."
     name, type = 'gather', 'harvest'
@@ -407,10 +411,10 @@ class Gather(PipelineStep):
         def tell(tokens, final=False):
             nonlocal run
             run += tokens
-            report(folder.resolve_paths('run'), rank, final, run=run, **{k: state['counts'].get(k, 0) for k in ('documents', 'hits')})
+            report_progress(folder.resolve_paths('run'), rank, final, run=run, **{k: state['counts'].get(k, 0) for k in ('documents', 'hits')})
         row = bytes_a_token(len(order.layers) * len(order.positions), site_width(lm, order.layers, order.site), np.dtype(order.dtype).itemsize)
         for parts, after in portions(groups(iter(data), lm.tokenizer, order, state), max(1, 2**26 // row), order.shard_tokens):
-            if parts: shards.append(self.write(folder, lm, join(parts), dict(task=rank, index=len(shards), config=order.config, next=after), tell))
+            if any(len(part.hits) for part in parts): shards.append(self.write(folder, lm, join(parts), dict(task=rank, index=len(shards), config=order.config, next=after), tell))
             state = after
         tell(0, final=True)
         put(folder, record_name(rank), to_json(dict(shards=shards, counts=state['counts'], skipped=state['skipped'])))

@@ -304,7 +304,7 @@ def size_curves(
     axes=None, # three axes to draw on; made where missing
 ):
     "Score, number of neurons, and the share that two draws have in common, against the examples of each class."
-    if axes is None: axes = plt.subplots(1, 3, figsize=(11, 3.2), layout='constrained')[1]
+    if axes is None: axes = plt.subplots(1, 3, figsize=(9.6, 3), layout='constrained')[1]
     for k, (layer, rows) in enumerate(table.groupby('layer')):
         look, sizes = dict(ls='-' if k == 0 else '--', ms=4, label=f'{layer}', **LOOKS[k % 6]), sorted(rows.n.unique())
         pairs = [[set(some) for some in rows[rows.n == n].neurons] for n in sizes]

@@ -8,17 +8,17 @@ from pathlib import Path
 import psutil
 import pytest
 import slurm_node
-from sparse_probing.executors import Local, Ray, Slurm, engine, progress, report
+from sparse_probing.executors import Local, Ray, Slurm, engine, progress, report_progress
 
 STEPS = """
 import os, time
 from pathlib import Path
-from sparse_probing.executors import report
+from sparse_probing.executors import report_progress
 
 class Step:
     def __init__(self, folder): self.folder = folder
     def __call__(self, data, rank, world_size):
-        report(f'{self.folder}/log', rank, final=True, begun=1)
+        report_progress(f'{self.folder}/log', rank, final=True, begun=1)
         first = not (Path(self.folder) / f'{rank}.begun').exists()
         (Path(self.folder) / f'{rank}.begun').touch()
         self.work(rank, first)
@@ -151,5 +151,5 @@ def test_where_there_is_no_slurm_and_no_such_word(monkeypatch, tmp_path):
 
 
 def test_reports_of_a_remote_folder():
-    report('memory://run', 0, final=True, documents=2)
+    report_progress('memory://run', 0, final=True, documents=2)
     assert progress('memory://run') == {'documents': 2}

@@ -12,16 +12,16 @@ import psutil
 JOB = """
 import sys
 from sparse_probing import harvest, load_lm
-out, executor = sys.argv[1:]
-harvest('wiki', load_lm(), {'the': ' the', 'an': ' an'}, layers=[0], positions=(-1, 0), context=256, limit=12, dtype='float16',
-        out=out, executor=executor, tasks=5, workers=2, shard_tokens=3000)
+out, executor, limit, tasks = sys.argv[1:]
+harvest('wiki', load_lm(), {'the': ' the', 'an': ' an'}, layers=[0], positions=(-1, 0), context=256, limit=int(limit), dtype='float16',
+        out=out, executor=executor, tasks=int(tasks), workers=2, shard_tokens=3000)
 """
 WATCHDOG = 240 # seconds; a run that takes longer hangs
 
 
-def start(out, executor):
+def start(out, executor, limit=12, tasks=5):
     """A driver, in a session of its own."""
-    return subprocess.Popen([sys.executable, '-c', JOB, str(out), executor], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, '-c', JOB, str(out), executor, str(limit), str(tasks)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
@@ -56,9 +56,9 @@ def kill(process, whom, rng):
     return mine, len(victims)
 
 
-def disturbed(out, executor, whom, sign, after, rng):
+def disturbed(out, executor, whom, sign, after, rng, **size):
     """Run, kill some time after a first file has come, run again if need be; shards there at the kill, processes killed, and seconds in all."""
-    began, process = time.monotonic(), start(out, executor)
+    began, process = time.monotonic(), start(out, executor, **size)
     while process.poll() is None and not list(Path(out).glob(sign)):
         assert time.monotonic() - began < WATCHDOG
         time.sleep(.02)
@@ -70,7 +70,7 @@ def disturbed(out, executor, whom, sign, after, rng):
         process.wait(WATCHDOG)
         _, left = psutil.wait_procs(mine, timeout=20)
         assert not left, f'these go on without their driver: {[p.cmdline() for p in left]}'
-        finish(start(out, executor))
+        finish(start(out, executor, **size))
     return shards, killed, time.monotonic() - began
 
 
