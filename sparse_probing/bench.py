@@ -38,13 +38,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm.auto import tqdm
 
-from .activations import batches, blocks, linear_shape, neuron_input, record
+from .activations import batches, record
 from .examples import Examples, contrast
 from .harvests import Contexts, chunks, find_hits, gather, lone_mlp, prune
 from .ksparse import KSparseProbe, nested_fits, rank_neurons
 from .path import folds, grid
 from .plots import growth_curves
 from .probe import all_scores, split
+from .sites import blocks, linear_shape, neuron_input
 from .solver import c_min, duality_gap, l1_path
 from .sources import LM, load_lm, read_documents
 from .sweeps import best_settings, sweep

@@ -32,11 +32,12 @@ from datatrove.pipeline.base import PipelineStep
 from fsspec.core import url_to_fs
 from torch import nn
 
-from .activations import batches, blocks, check_request, forward, hooks, linear_shape, neuron_input, site_width
+from .activations import batches, check_request, forward, hooks
 from .examples import Examples, target_places
 from .executors import engine, report_progress
 from .jobs import (SKIPPED, Deal, alone_in, done_shards, files_digest, finish, plan, progress_bar, record_name, reopen,
                                  rule_name, settle, shard_name)
+from .sites import blocks, expect_rows, in_eval_mode, linear_shape, neuron_input, site_width, vocabulary
 from .sources import LM, load_lm
 from .store import ActivationStore, digest, pack_shard, put, to_json
 from .tokens import Tokens, token_id, tokenize
@@ -173,10 +174,10 @@ def looks_ahead(
     site:str='neurons',
 )->bool:
     "Whether a token's activations depend on the tokens after it; not so in a causal model."
-    ids, length, found = np.random.default_rng(0).integers(0, lm.model.get_input_embeddings().num_embeddings, (2, 8)), np.full(2, 8), {}
+    ids, length, found = np.random.default_rng(0).integers(0, vocabulary(lm.model), (2, 8)), np.full(2, 8), {}
     ids[1, :4] = ids[0, :4]
-    with hooks(lm.model, layers, site, found.__setitem__): forward(lm, Examples(ids, length, length - 1, 0 * length, length, ('text',)))
-    first, second = found[max(layers)].reshape(2, 8, -1)[:, :4].float()
+    with in_eval_mode(lm.model), hooks(lm.model, layers, site, found.__setitem__): forward(lm, Examples(ids, length, length - 1, 0 * length, length, ('text',)))
+    first, second = expect_rows(found[max(layers)], 2, 8)[:, :4].float()
     return bool((first - second).abs().max() > 1e-3 * first.abs().max()) # less is rounding
 
 # %% ../nbs/lessons/15-harvests.ipynb #790e2f91
@@ -216,7 +217,7 @@ def gather(
 )->dict: # (layer, position) -> activations (hits, d)
     "Run the model over all stretches, and keep what stands at the hits."
     context, last = contexts.hits.context.to_numpy(), max(layers)
-    place, slot, width = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int), site_width(lm, layers, site)
+    place, slot, width = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int), site_width(lm.model, layers, site)
     X = {key: np.empty((len(context), width), dtype) for key in product(layers, positions)}
     mlp = lone_mlp(lm.model, last) if alone and site in ('neurons', 'mlp') else None
     for rows in batches(contexts.stop - contexts.start, batch_tokens):
@@ -226,10 +227,10 @@ def gather(
         row = torch.as_tensor(np.repeat(slot[context[mine]], len(positions)), device=lm.device)
         at = torch.as_tensor((place[mine, None] + np.asarray(positions)).ravel(), device=lm.device)
         def keep(layer, value):
-            value = value if mlp and layer == last else value.reshape(len(rows), -1, width)[row, at]
+            value = value if mlp and layer == last else expect_rows(value, len(rows), some.length.max())[row, at]
             value = value.float().cpu().numpy().reshape(len(mine), len(positions), width)
             for k, position in enumerate(positions): X[layer, position][mine] = value[:, k]
-        with hooks(lm.model, layers, site, keep), only_at(mlp, row, at): forward(lm, some := contexts.batch(rows))
+        some = contexts.batch(rows)
         tell(int(some.length.sum()))
     return X
 
@@ -412,7 +413,7 @@ class Gather(PipelineStep):
             nonlocal run
             run += tokens
             report_progress(folder.resolve_paths('run'), rank, final, run=run, **{k: state['counts'].get(k, 0) for k in ('documents', 'hits')})
-        row = bytes_a_token(len(order.layers) * len(order.positions), site_width(lm, order.layers, order.site), np.dtype(order.dtype).itemsize)
+        row = bytes_a_token(len(order.layers) * len(order.positions), site_width(lm.model, order.layers, order.site), np.dtype(order.dtype).itemsize)
         for parts, after in portions(groups(iter(data), lm.tokenizer, order, state), max(1, 2**26 // row), order.shard_tokens):
             if any(len(part.hits) for part in parts): shards.append(self.write(folder, lm, join(parts), dict(task=rank, index=len(shards), config=order.config, next=after), tell))
             state = after
@@ -477,7 +478,7 @@ def carry_out(
             workers = workers or (max(1, (os.cpu_count() or 1) // order.threads) if order.device == 'cpu' else 1)
             run = engine(executor, pipeline, tasks, min(workers, tasks), order.threads, logs)
             with progress_bar(logs, total) as watch: run.run(watch)
-            finish(folder, config, order.classes, order.rules, site_width(lm, order.layers, order.site))
+            finish(folder, config, order.classes, order.rules, site_width(lm.model, order.layers, order.site))
     return ActivationStore(order.out, lm.tokenizer)
 
 # %% ../nbs/lessons/15-harvests.ipynb #1e1103e5

