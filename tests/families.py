@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 LIMIT = 3_000_000 # parameters of a tiny model at most
 LAYERS = 4
 STD = .3 # large enough that every layer matters
+STDS = {'MobileBertForMaskedLM': .15} # its norms only scale, so the stream grows from layer to layer
 
 
 class NotBuildable(Exception):
@@ -46,7 +47,7 @@ SIZES = (
                'dense_intermediate_size prefix_dense_intermediate_size intermediate_size_mlp')
     | same(1, 'first_k_dense_replace num_dense_layers moe_layer_start_index n_group topk_group num_expert_group n_groups mamba_n_groups mamba_ngroups')
     | same(12, 'q_lora_rank qk_head_dim') | same(20, 'kv_lora_rank') | same(8, 'qk_nope_head_dim v_head_dim') | same(4, 'qk_rope_head_dim rotary_dim')
-    | same(2, 'index_n_heads') | same(8, 'index_head_dim') | same(4, 'index_topk')
+    | same(2, 'index_n_heads') | same(8, 'index_head_dim') | same(64, 'index_topk') # all tokens: a choice among equals would depend on their number
     | same(8, 'chunk_size mamba_chunk_size block_size mamba_d_state state_size ssm_state_size time_step_rank mamba_dt_rank')
     | same(4, 'mamba_n_heads mamba_num_heads linear_num_heads linear_num_value_heads') | same(16, 'mamba_d_head mamba_head_dim mamba_headdim')
     | same(64, 'mamba_d_ssm') | same(2, 'linear_num_key_heads') | same(8, 'linear_key_head_dim linear_value_head_dim linear_head_dim')
@@ -87,7 +88,7 @@ NEEDS = {
                             num_cross_attention_heads=4, qk_channels=32, v_channels=32),
     'Phi4MultimodalAudioConfig': dict(ext_pw_out_channel=32, depthwise_separable_out_channel=32, nemo_conv_channels=32),
     'Phi4MultimodalVisionConfig': dict(crop_size=32),
-    'Qwen4ExpTextConfig': dict(indexer_n_heads=2, indexer_kv_heads=1, indexer_head_dim=8, indexer_budget=4, indexer_compress_ratio=2, hc_lowrank=8),
+    'Qwen4ExpTextConfig': dict(indexer_n_heads=2, indexer_kv_heads=1, indexer_head_dim=8, indexer_budget=64, indexer_compress_ratio=2, hc_lowrank=8),
     'ReformerConfig': dict(attn_layers=['local', 'lsh'] * 2, axial_pos_embds_dim=(8, 24), axial_pos_shape=(8, 8), local_attn_chunk_length=4,
                            lsh_attn_chunk_length=4, num_buckets=2, hash_seed=0),
     'ReformerModelWithLMHead': dict(is_decoder=True),
@@ -135,11 +136,11 @@ def classes():
 
 def fill(model):
     "Random weights under which no path is hidden: no gate, scale or bias stays at zero."
-    torch.manual_seed(0)
+    std = STDS.get(type(model).__name__, STD)
     with torch.no_grad():
         for weight in model.parameters():
             if not weight.is_floating_point(): continue
-            if weight.ndim >= 2: nn.init.normal_(weight, std=STD)
+            if weight.ndim >= 2: nn.init.normal_(weight, std=std)
             else: weight.add_(torch.randn_like(weight) * .1)
 
 
@@ -152,6 +153,7 @@ def tiny(name):
         with torch.device('meta'): size = sum(w.numel() for w in kind(copy.deepcopy(config)).parameters())
     except ImportError as error: raise NotBuildable(str(error).strip().split('. ')[0]) from error
     if size > LIMIT: raise NotBuildable(f'{size:,} parameters')
+    torch.manual_seed(0)
     model = kind(config).float().eval()
     fill(model)
     return model
@@ -317,6 +319,9 @@ ORACLE |= {
     'xLSTMForCausalLM': Family('backbone.blocks.{}', 'ffn.proj_down', None, why='a recurrent memory in place of attention'),
 }
 
+# families of which the real tokens see the padding behind them, although it is masked: by convolution, Fourier transform or hashing
+SEES_PADDING = {'ConvBertForMaskedLM', 'FNetForMaskedLM', 'MobileBertForMaskedLM', 'NystromformerForMaskedLM', 'YosoForMaskedLM'}
+
 
 def oracle(name, model, site, layer):
     "Where a site of a layer is and whether it is what enters the module there, or why there is no single right answer."
@@ -346,17 +351,14 @@ def plain(model, path, ids, before):
 
 
 def answers(name):
-    "The oracle's answers of a family in one line."
-    family, sites = ORACLE[name], ('mlp', 'attention', 'residual')
-    texts = []
-    for site in sites:
+    "The oracle's answers of a family in one line: a path a site, and the layers that have none with the reason."
+    texts = [ORACLE[name].block or '-']
+    for site in ('mlp', 'attention', 'residual'):
         by_layer = [oracle(name, None, site, layer) for layer in range(LAYERS)]
-        paths = [answer if isinstance(answer, str) else None for answer in by_layer]
-        kind = getattr(family, site)
-        missing = [layer for layer, reason in enumerate(paths) if reason is not None]
-        if not missing: texts.append('block' if site == 'residual' else str(kind))
-        else: texts.append(f'not {site} of {missing}: {paths[missing[0]]}' + (f', else {kind}' if len(missing) < LAYERS else ''))
-    return f'{family.block} | ' + ' | '.join(texts)
+        for answer in dict.fromkeys(answer if isinstance(answer, str) else answer[0].replace(f'.{layer}', '.{}', 1)
+                                    for layer, answer in enumerate(by_layer)):
+            texts.append(f'{site}: {answer.removeprefix(ORACLE[name].block).removeprefix(".") or "block"}')
+    return ' | '.join(texts)
 
 
 def walk():
@@ -385,4 +387,5 @@ def walk():
 if __name__ == '__main__':
     warnings.filterwarnings('ignore')
     transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1) # threads cost more than such small models gain
     walk()
