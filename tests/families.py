@@ -97,7 +97,8 @@ NEEDS |= {
     'Dots1Config': dict(n_shared_experts=1, layer_types=SLIDING),
     'Dots3NoteTextConfig': dict(
         num_key_value_heads=4, head_dim=12,
-        layer_types=['indexed_attention', 'sliding_attention'] * 2, **{f'swa_{name}': size for name, size in DOTS3_SLIDING.items()}),
+        layer_types=['indexed_attention', 'sliding_attention'] * 2,
+        **{f'swa_{name}': size for name, size in DOTS3_SLIDING.items()}),
     'EsmcConfig': dict(num_key_value_heads=4),
     'GPTNeoConfig': dict(attention_types=[[['global', 'local'], 2]]),
     'Gemma3nTextConfig': dict(num_kv_shared_layers=0),
@@ -192,7 +193,7 @@ class Family:
     block: str # path of the block of a layer; the other paths begin there
     mlp: str | dict | None # path of the MLP's output projection; by layer where layers differ
     attention: str | dict | None # the same of the attention; None where there is no right answer
-    residual: bool | tuple = True # whether what a block gives is the residual stream; in which layers
+    residual: bool | tuple = True # whether a block's output is the residual stream; in which layers
     why: str | dict = '' # why an answer is missing; by site where the sites differ
 
 
@@ -467,7 +468,8 @@ def walk():
         with torch.inference_mode(): logits = model(ids)[0]
         with torch.inference_mode(): model.base_model(ids)
         place, largest = oracle(name, model, 'residual', LAYERS - 1), '-'
-        if not isinstance(place, str): largest = f'{plain(model, place[0], ids, False).abs().max():.3g}'
+        if not isinstance(place, str):
+            largest = f'{plain(model, place[0], ids, False).abs().max():.3g}'
         seconds, finite = time.perf_counter() - start, bool(torch.isfinite(logits).all())
         outcomes['buildable' if finite else f'not finite: {name}'] += 1
         size = sum(weight.numel() for weight in model.parameters())
