@@ -32,7 +32,7 @@ from datatrove.pipeline.base import PipelineStep
 from fsspec.core import url_to_fs
 from torch import nn
 
-from .activations import batches, check_request, forward, hooks
+from .activations import batches, check_request, forward, hooks, sees_padding
 from .examples import Examples, target_places
 from .executors import engine, report_progress
 from .jobs import (SKIPPED, Deal, alone_in, done_shards, files_digest, finish, plan, progress_bar, record_name, reopen,
@@ -220,7 +220,9 @@ def gather(
     place, slot, width = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int), site_width(lm.model, layers, site)
     X = {key: np.empty((len(context), width), dtype) for key in product(layers, positions)}
     mlp = lone_mlp(lm.model, last) if alone and site in ('neurons', 'mlp') else None
-    for rows in batches(contexts.stop - contexts.start, batch_tokens):
+    length = contexts.stop - contexts.start
+    padded = np.ptp(length) > 0 and not sees_padding(lm, layers, site)
+    for rows in batches(length, batch_tokens, padded):
         slot[:] = -1
         slot[rows] = np.arange(len(rows))
         mine = np.flatnonzero(slot[context] >= 0)
@@ -231,6 +233,7 @@ def gather(
             value = value.float().cpu().numpy().reshape(len(mine), len(positions), width)
             for k, position in enumerate(positions): X[layer, position][mine] = value[:, k]
         some = contexts.batch(rows)
+        with in_eval_mode(lm.model), hooks(lm.model, layers, site, keep), only_at(mlp, row, at): forward(lm, some)
         tell(int(some.length.sum()))
     return X
 

@@ -456,7 +456,7 @@ def examine(
     neurons = 0 if isinstance(mlp, Refused) else linear_shape(subject.block.get_submodule(mlp))[0]
     return {'neurons': (mlp, neurons), 'mlp': (mlp, width), 'attention': (attention, width), 'residual': (residual, width)}
 
-# %% ../nbs/lib/sites.ipynb #a4785c3a
+# %% ../nbs/lib/sites.ipynb #03ec746e
 class Knowledge:
     "What is known of a model: kept as long as it has the same modules."
     def __init__(self, model:nn.Module):
@@ -465,6 +465,7 @@ class Knowledge:
         self.kinds = [layer_kind(block) for block in self.stack]
         self.homes = Counter(m for block in self.stack for m in set(block.modules())) # blocks that a module is in
         self.verdicts = {} # kind of layer -> site -> (path or Refused, width)
+        self.padding = {} # (last layer, site) -> whether padding changes it
 
     def holds(self, model:nn.Module)->bool:
         now = list(model.modules())

@@ -116,7 +116,7 @@ MOE = dict(num_experts=4, num_local_experts=4, n_routed_experts=4, num_experts_p
 UNKNOWN = {
     'Mixtral': (tf.AutoModelForCausalLM, tf.MixtralConfig(**LLAMA, num_local_experts=4), 'mixture of experts'),
     'Qwen2-MoE': (tf.AutoModelForCausalLM, tf.Qwen2MoeConfig(**LLAMA, **MOE), 'mixture of experts'),
-    'OLMoE': (tf.AutoModelForCausalLM, tf.OlmoeConfig(**{k: v for k, v in LLAMA.items() if k != 'head_dim'}, num_experts=4), 'mixture of experts'),
+    'OLMoE': (tf.AutoModelForCausalLM, tf.OlmoeConfig(**{k: v for k, v in LLAMA.items() if k != 'head_dim'}, num_experts=4, num_experts_per_tok=2), 'mixture of experts'),
     'Mamba': (tf.AutoModelForCausalLM, tf.MambaConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4), 'not known'),
     'T5': (tf.AutoModelForSeq2SeqLM, tf.T5Config(vocab_size=120, d_model=32, num_layers=4, num_heads=4, d_kv=8, d_ff=72), 'not known'),
     'ALBERT': (tf.AutoModelForMaskedLM, tf.AlbertConfig(**SMALL, embedding_size=16), 'not known'),
