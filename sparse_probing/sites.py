@@ -123,7 +123,7 @@ def token_ids(
 class Enough(Exception):
     "Raised inside a forward pass to end it."
 
-# %% ../nbs/lib/sites.ipynb #1be129bf
+# %% ../nbs/lib/sites.ipynb #49cf076c
 class Trial:
     "One forward pass over rows of the same tokens, ended after a block, with edits on the way."
     def __init__(self,
@@ -135,7 +135,8 @@ class Trial:
     ): # raises ValueError where the model cannot be run
         self.rows, self.block, self.edits = rows + (rows == TOKENS), block, dict(edits)
         self.got, self.gave, self.calls = {}, {}, Counter() # of each linear map
-        self.output = self.left = self.handed = None
+        self.output = self.left = None
+        self.handed = [] # vectors of the block's width that the following one gets
         handles = [block.register_forward_pre_hook(self.enter, with_kwargs=True),
                    block.register_forward_hook(self.leave if following else self.end)]
         handles += [m.register_forward_hook(self.through) for _, m in linear_maps(block)]
@@ -161,18 +162,22 @@ class Trial:
 
     def through(self, linear, inputs, output):
         output = self.edited(linear, output)
-        self.got[linear], self.gave[linear] = self.seen(inputs), self.seen(output)
+        got, self.gave[linear] = self.seen(inputs), self.seen(output)
+        self.got[linear] = None if got is None else got.clone() # some models go on to add to it
         self.calls[linear] += 1
         return output
 
-    def leave(self, block, inputs, output): self.output, self.left = output, self.seen(output)
+    def leave(self, block, inputs, output):
+        self.output, self.left = output, self.seen(output)
+        if self.left is None: raise Enough
 
     def end(self, *passed):
         self.leave(*passed)
         raise Enough
 
     def hand_on(self, following, inputs, named):
-        self.handed = self.seen(first(inputs or tuple(named.values())))
+        values = [v for v in (*inputs, *named.values()) if isinstance(v, torch.Tensor) and v.is_floating_point()]
+        self.handed = [v for v in values if v.shape[:2] == (self.rows, TOKENS) and v.shape[-1] == self.left.shape[-1]]
         raise Enough
 
 # %% ../nbs/lib/sites.ipynb #42574668
@@ -214,7 +219,7 @@ def hold(
     def edit(value): value[..., rows, :, :] = value[..., :1, :, :].clone()
     return edit
 
-# %% ../nbs/lib/sites.ipynb #a2740c9a
+# %% ../nbs/lib/sites.ipynb #4da25d4b
 class Subject:
     "A block that is examined, and what it does when it is left alone."
     def __init__(self,
@@ -222,7 +227,7 @@ class Subject:
         block:nn.Module,
         following:nn.Module=None, # the block after it
     ): # raises ValueError where the model cannot be run
-        self.model, self.block = model, block
+        self.model, self.block, self.following = model, block, following
         self.plain = Trial(model, block, following=following)
         self.paths = {m: path for path, m in linear_maps(block)}
         self.running = [m for m in self.paths if self.plain.calls[m] == 1 and
@@ -310,7 +315,7 @@ def find_activated(
     got = subject.trial(len(feeders), edits).got
     return [m for row, m in zip(rows, feeders) if differs(got[m], row, -2)[PLACE].any()]
 
-# %% ../nbs/lib/sites.ipynb #8cc3ace8
+# %% ../nbs/lib/sites.ipynb #3e3fed4c
 MLP_SIZES = ('intermediate_size', 'ffn_dim', 'ffn_hidden_size', 'decoder_ffn_dim', 'hidden_dim',
              'n_inner', 'dff', 'd_ff', 'd_inner') # what configurations call the number of neurons
 
@@ -326,8 +331,8 @@ def judge_residual(
         shape = getattr(first(subject.plain.output), 'shape', ())
         return Refused(f'a block gives numbers laid out as {list(shape)} for {subject.plain.rows} rows '
                        f'of {TOKENS} tokens, and not one vector for each token of each row')
-    if handed is not None and not (handed.shape == left.shape and torch.equal(handed, left)):
-        return Refused('what a block gives is not what the next one gets')
+    if subject.following and not (len(handed) == 1 and torch.equal(handed[0], left)):
+        return Refused('what a block gives is not all, or not just, what the next one gets')
     width = subject.model.config.get_text_config().hidden_size
     if left.shape[-1] != width: return Refused(f'a block gives {left.shape[-1]} numbers for each token, and the model is {width} wide')
     return ''

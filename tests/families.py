@@ -2,15 +2,19 @@
 the code of each family, where its blocks and their output projections are.
 
 `tiny` builds the models and `oracle` answers; neither looks for anything in a model, so that both
-can judge a search. Run as a program, it prints a line a class."""
+can judge a search. `walk` compares `record` with the answers; run as a program, it writes the table
+of families that the site shows."""
 import copy
 import dataclasses
-import time
 import warnings
-from collections import Counter
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 import transformers
+from sparse_probing import LM, Examples, record
+from sparse_probing.sites import SITES, site_width
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
@@ -393,11 +397,6 @@ ORACLE |= {
     'xLSTMForCausalLM': Family('backbone.blocks.{}', 'ffn.proj_down', None,
                                why='a recurrent memory in place of attention'),
 }
-# Classes whose real tokens see the padding behind them although it is masked: through a
-# convolution, a Fourier transform, hashing, or an embedding that looks at the next token.
-SEES_PADDING = {'ConvBertForMaskedLM', 'FNetForMaskedLM', 'MobileBertForMaskedLM',
-                'NystromformerForMaskedLM', 'YosoForMaskedLM'}
-
 
 def oracle(
     name, # of a class
@@ -421,64 +420,90 @@ def oracle(
 
 def plain(
     model,
-    path, # of a module in it
+    places, # (path of a module, whether to read what enters it), several
     ids, # (rows, tokens)
-    before, # whether to read what enters the module, or what leaves it
-): # (rows, tokens, width); a model that pads its rows gives more tokens
-    "What an ordinary hook sees in a plain full forward."
-    values = []
-    def keep(module, inputs, output):
-        value = inputs if before else output
-        value = value[0] if isinstance(value, (tuple, list)) else value
-        values.append(value.clone()) # some blocks go on to add to it in place
-    handle = model.get_submodule(path).register_forward_hook(keep)
+): # place -> (rows, tokens, width)
+    "What ordinary hooks see in one plain full forward."
+    values = {place: [] for place in places}
+    def keeper(place):
+        def keep(module, inputs, output):
+            value = inputs if place[1] else output
+            value = value[0] if isinstance(value, (tuple, list)) else value
+            values[place].append(value.clone()) # some blocks go on to add to it in place
+        return keep
+    handles = [model.get_submodule(place[0]).register_forward_hook(keeper(place)) for place in places]
     try:
         with torch.inference_mode(): model(ids)
-    finally: handle.remove()
-    [value] = values # fails for a module that does not run exactly once
-    return value.reshape(len(ids), -1, value.shape[-1])
+    finally:
+        for handle in handles: handle.remove()
+    assert all(len(seen) == 1 for seen in values.values()), 'a module did not run exactly once'
+    return {place: seen[0].reshape(len(ids), -1, seen[0].shape[-1]).numpy() for place, seen in values.items()}
 
 
-def answers(name):
-    "The oracle's answers for a class in one line: paths in the block, and reasons."
-    texts = [ORACLE[name].block or '-']
-    for site in ('mlp', 'attention', 'residual'):
-        by_text = {}
-        for layer in range(LAYERS):
-            answer = oracle(name, None, site, layer)
-            text = answer if isinstance(answer, str) else answer[0].replace(f'.{layer}', '.{}', 1)
-            text = text.removeprefix(texts[0]).removeprefix('.') or 'block'
-            by_text.setdefault(text, []).append(str(layer))
-        texts += [f'{site}: {text}' + (f' ({"".join(layers)})' if len(by_text) > 1 else '')
-                  for text, layers in by_text.items()]
-    return ' | '.join(texts)
+LENGTHS = 9, 6, 7 # tokens of three examples
+
+
+def examples():
+    "Three rows of tokens of different lengths, the last token but one marked."
+    rows, lengths = np.arange(len(LENGTHS)), np.array(LENGTHS)
+    ids = np.random.default_rng(0).integers(5, 120, (len(rows), max(LENGTHS))).astype(np.int32)
+    return Examples(ids, lengths, lengths - 2, rows % 2, rows, ('a', 'b'))
+
+
+def read_where(lm, site):
+    "Layers whose site is read, with its width; and why each of the others is refused."
+    widths, reasons = {}, {}
+    for layer in range(LAYERS):
+        try: widths[layer] = site_width(lm.model, [layer], site)
+        except ValueError as error: reasons[layer] = str(error).partition('is not read: ')[2] or str(error)
+    return widths, reasons
+
+
+def compare(name):
+    "One row of the table of families: for each site 'read', or where and why not; and what `record` has wrong."
+    model = tiny(name)
+    lm, rows, wrong = LM(model, None, name), examples(), []
+    places = {(site, layer): oracle(name, model, site, layer) for site in SITES for layer in range(LAYERS)}
+    known = {place for place in places.values() if not isinstance(place, str)}
+    alone = [plain(model, known, torch.as_tensor(rows.ids[[k], :n].astype(int))) for k, n in enumerate(LENGTHS)]
+    row = {'class': name}
+    for site in SITES:
+        widths, reasons = read_where(lm, site)
+        for layer in widths:
+            place = places[site, layer]
+            if isinstance(place, str):
+                wrong.append(f'{site} of layer {layer} is read, but {place}')
+                continue
+            X = record(lm, rows, [layer], (-1, 0), site).X[:, 0]
+            there = np.stack([values[place][0, at - 1:at + 1] for values, at in zip(alone, rows.at)])
+            if X.shape != there.shape or not np.allclose(X, there, atol=1e-4 * np.abs(there).max()):
+                wrong.append(f'{site} of layer {layer} is not {place[0]}')
+        whys = dict.fromkeys(reasons.values())
+        row[site] = '; '.join([f'read in layers {", ".join(map(str, widths))}'] * bool(widths) + [*whys]) if reasons else 'read'
+        if site == 'neurons' and not reasons and len(set(widths.values())) == 1 and lm.neurons != widths[0]:
+            wrong.append('LM.neurons is not what `record` gives')
+    return row, wrong
 
 
 def walk():
-    "A line a class: parameters, seconds, finite logits, the last residual, the oracle's answers."
-    ids = torch.randint(5, 120, (2, 9), generator=torch.Generator().manual_seed(0))
-    outcomes = Counter()
+    "All classes: the table of families, and what is wrong, by class."
+    table, wrong = [], {}
     for name in classes():
-        start = time.perf_counter()
-        try: model = tiny(name)
-        except NotBuildable as error:
-            outcomes[f'not buildable: {name}, {error}'] += 1
-            print(f'{name:46} not buildable: {error}')
-            continue
-        with torch.inference_mode(): logits = model(ids)[0]
-        with torch.inference_mode(): model.base_model(ids)
-        place, largest = oracle(name, model, 'residual', LAYERS - 1), '-'
-        if not isinstance(place, str):
-            largest = f'{plain(model, place[0], ids, False).abs().max():.3g}'
-        seconds, finite = time.perf_counter() - start, bool(torch.isfinite(logits).all())
-        outcomes['buildable' if finite else f'not finite: {name}'] += 1
-        size = sum(weight.numel() for weight in model.parameters())
-        print(f'{name:46} {size:9,} {seconds:5.2f} s {finite!s:5} {largest:>8}  {answers(name)}')
-    for outcome, count in outcomes.items(): print(count, outcome)
+        try: row, faults = compare(name)
+        except NotBuildable as error: row, faults = {'class': name} | dict.fromkeys(SITES, f'not tried: {error}'), []
+        table.append(row)
+        if faults: wrong[name] = faults
+    return pd.DataFrame(table), wrong
+
+
+TABLE = Path(__file__).parent.parent / 'nbs/reference/families.csv' # shown by the page beside it
 
 
 if __name__ == '__main__':
     warnings.filterwarnings('ignore')
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1) # threads cost more than such small models gain
-    walk()
+    table, wrong = walk()
+    for name, faults in wrong.items(): print(name, *faults, sep='\n  ')
+    table.to_csv(TABLE, index=False)
+    print(f'{len(table)} classes, {(table[list(SITES)] == "read").all(axis=1).sum()} of them read at all sites, {len(wrong)} wrong: {TABLE}')
