@@ -58,6 +58,7 @@ def batches(
     padded:bool=True, # examples of different lengths may go together
 )->Iterator[np.ndarray]: # rows of each batch, shorter examples first
     "Cut examples into batches of similar length."
+    if type(budget) is not int or budget < 1: raise ValueError(f'batch_tokens is a whole number, at least 1; got {budget!r}')
     order, start = np.argsort(length, kind='stable'), 0
     while start < len(order):
         rest = length[order[start:]]

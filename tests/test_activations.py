@@ -4,8 +4,9 @@ import pytest
 import torch
 import transformers as tf
 from sparse_probing import neuron_input, record
-from sparse_probing.activations import batches, hooks
+from sparse_probing.activations import batches, hooks, sees_padding
 from sparse_probing.examples import Examples
+from sparse_probing.sites import SITES, knowledge
 from sparse_probing.sources import LM
 
 SMALL = dict(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=72, pad_token_id=0)
@@ -182,3 +183,88 @@ def test_examples_of_another_tokenizer():
     examples = sequences([6] * 3)
     examples.ids[0, 0] = 5000
     with pytest.raises(ValueError, match='another tokenizer'): record(tiny(FAMILIES['GPT-2'][0]), examples, [0])
+
+
+def test_a_model_in_train_mode_is_read_in_eval_mode_and_put_back():
+    lm = tiny(FAMILIES['GPT-2'][0])
+    expected = record(lm, sequences([6] * 3), [2]).X
+    lm.model.train().transformer.h[1].mlp.eval()
+    modes = [m.training for m in lm.model.modules()]
+    assert (record(lm, sequences([6] * 3), [2]).X == expected).all()
+    assert [m.training for m in lm.model.modules()] == modes
+    with pytest.raises(ValueError, match='not read'): record(LM(tiny(tf.MambaConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4)).model.train(), None, 'mamba'), sequences([6] * 3), [2])
+
+
+def test_streams_in_front_of_the_rows_are_not_mixed():
+    config = tf.Gemma3nTextConfig(**LLAMA | dict(intermediate_size=[72] * 4), hidden_size_per_layer_input=16, vocab_size_per_layer_input=120, num_kv_shared_layers=0,
+                                  laurel_rank=8, layer_types=['full_attention'] * 4, activation_sparsity_pattern=[0.] * 4)
+    lm, examples = tiny(config), sequences([9, 5, 9, 7])
+    with pytest.raises(ValueError, match=r'a block gives numbers laid out as \[4, 2, 6, 32\]'): record(lm, examples, [1], site='residual')
+    for site in ('neurons', 'mlp', 'attention'):
+        together = record(lm, examples, [1], site=site).X
+        alone = np.concatenate([record(lm, examples[k:k + 1], [1], site=site).X for k in range(4)])
+        assert np.allclose(together, alone, atol=1e-5 * abs(alone).max())
+
+
+@pytest.mark.parametrize('config', [tf.Lfm2Config(**LLAMA, layer_types=['conv', 'full_attention'] * 2), tf.CTRLConfig(vocab_size=120, n_embd=32, n_layer=4, n_head=4, dff=40),
+                                    tf.BartConfig(vocab_size=120, d_model=32, decoder_layers=4, encoder_layers=4, decoder_attention_heads=4, decoder_ffn_dim=40, encoder_ffn_dim=72),
+                                    tf.GPT2Config(vocab_size=120, n_embd=32, n_layer=4, n_head=4)], ids=lambda config: config.model_type)
+def test_the_number_of_neurons_is_what_record_gives(config):
+    lm = tiny(config)
+    assert lm.neurons == record(lm, sequences([6] * 3), [1]).X.shape[-1] and f'{lm.neurons} neurons' in repr(lm)
+
+
+def test_a_model_without_neurons_still_has_a_name():
+    lm = tiny(tf.MixtralConfig(**LLAMA, num_local_experts=4))
+    with pytest.raises(ValueError, match='mixture of experts'): lm.neurons
+    assert 'no one number of neurons' in repr(lm)
+
+
+def test_padding_that_is_seen_is_not_used():
+    lm, examples = tiny(tf.FNetConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4, intermediate_size=72), encoder=True), sequences([5, 9, 7, 9, 5])
+    assert sees_padding(lm, [3], 'residual') and not sees_padding(tiny(FAMILIES['BERT'][0], encoder=True), [3])
+    alone = np.concatenate([record(lm, examples[k:k + 1], [3], site='residual').X for k in range(5)])
+    assert np.allclose(record(lm, examples, [3], site='residual').X, alone, atol=1e-5 * abs(alone).max())
+
+
+LIMITS = { # configuration of 66 positions -> tokens that a model can take
+    'RoBERTa': (tf.RobertaConfig(**SMALL | dict(pad_token_id=1), max_position_embeddings=66), 64),
+    'XLM-RoBERTa': (tf.XLMRobertaConfig(**SMALL | dict(pad_token_id=1), max_position_embeddings=66), 64),
+    'MPNet': (tf.MPNetConfig(**SMALL | dict(pad_token_id=1), max_position_embeddings=66), 64),
+    'CamemBERT, pad 5': (tf.CamembertConfig(**SMALL | dict(pad_token_id=5), max_position_embeddings=66), 60),
+    'BERT': (tf.BertConfig(**SMALL, max_position_embeddings=66), 66),
+    'GPT-2': (tf.GPT2Config(vocab_size=120, n_embd=32, n_layer=4, n_head=4, n_positions=66), 66),
+    'OPT': (tf.OPTConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, ffn_dim=72, word_embed_proj_dim=32, max_position_embeddings=66), 66),
+    'Llama': (tf.LlamaConfig(**LLAMA, max_position_embeddings=66), 66),
+}
+
+
+@pytest.mark.parametrize('family', LIMITS)
+def test_examples_longer_than_a_model_can_take(family):
+    config, longest = LIMITS[family]
+    lm = tiny(config, encoder=family not in ('GPT-2', 'OPT', 'Llama'))
+    assert knowledge(lm.model).longest == longest and record(lm, sequences([longest, 5]), [1]).X.shape[0] == 2
+    with pytest.raises(ValueError, match=f'the longest example has {longest + 1} tokens, and .* can take {longest}'): record(lm, sequences([longest + 1, 5]), [1])
+
+
+def test_a_model_without_a_limit():
+    lm = tiny(FAMILIES['BLOOM'][0])
+    assert knowledge(lm.model).longest is None and record(lm, sequences([300]), [1]).X.shape[0] == 1
+
+
+@pytest.mark.parametrize('words, message', [
+    (dict(lm='smollm2'), 'an LM is needed, as `load_lm` gives it; got str'), (dict(lm=tiny(FAMILIES['GPT-2'][0]).model), r'LM\(model, tokenizer, name\)'),
+    (dict(examples=['The cat', 'a dog']), 'Examples are needed, as `contrast`, `from_texts` or `load_task` give them; got list'), (dict(examples='text'), 'Examples are needed'),
+    (dict(layers='3'), "layers are whole numbers, such as 3 or .0, 3.; got '3'"), (dict(layers=1.5), 'layers are whole numbers'), (dict(layers=['1', '2']), 'layers are whole numbers'),
+    (dict(layers=[[1, 2]]), 'layers are whole numbers'), (dict(layers=True), 'layers are whole numbers'), (dict(layers=[1, None]), 'layers are whole numbers'), (dict(layers={1, 2}), 'layers are whole numbers'),
+    (dict(positions='0'), 'positions are whole numbers'), (dict(positions=[.5]), 'positions are whole numbers'), (dict(positions=None), 'positions are whole numbers'),
+    (dict(layers=[1], site=3), 'unknown site 3'), (dict(batch_tokens='2048'), 'batch_tokens'), (dict(batch_tokens=0), 'batch_tokens')])
+def test_first_mistakes_get_a_sentence(words, message):
+    words = dict(lm=tiny(FAMILIES['GPT-2'][0]), examples=sequences([6] * 3), layers=[1]) | words
+    with pytest.raises((TypeError, ValueError), match=message): record(**words)
+
+
+@pytest.mark.parametrize('layers', [1, np.int64(1), [1], (1,), np.array([1]), range(1, 2)])
+def test_layers_in_any_spelling(layers):
+    lm, examples = tiny(FAMILIES['GPT-2'][0]), sequences([6] * 3)
+    assert (record(lm, examples, layers).X == record(lm, examples, [1]).X).all()
