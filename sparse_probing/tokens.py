@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCRIPTS', 'UNSPACED', 'tokenizer_of', 'control_tokens', 'encode', 'word_mark', 'read_vocabulary', 'token_texts',
            'token_id', 'Tokens', 'check_documents', 'check_whole', 'tokenize', 'added_in_front', 'bos_ids',
-           'begins_anew', 'unspaced', 'ends_word', 'check_tokens', 'find']
+           'begins_anew', 'unspaced', 'ends_word', 'check_tokens', 'first_letter', 'find']
 
 # %% ../nbs/lessons/02-tokens.ipynb #8d150165
 import re
@@ -250,6 +250,15 @@ def check_tokens(
     raise ValueError('tokens are what `tokenize` makes of documents; '
                      f'got {type(tokens).__name__} in their place')
 
+def first_letter(
+    tokens:Tokens,
+    tokenizer,
+    place:int,
+)->str: # '\ufffd' where its other bytes are not there
+    "The letter that begins at a place, which may be spread over four tokens."
+    end = tokens.ends[tokens.document_of(place)]
+    return tokenizer.decode(tokens.ids[place:min(place + 4, end)], clean_up_tokenization_spaces=False)[:1]
+
 def find(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them, or the LM that has it
@@ -263,4 +272,8 @@ def find(
     if not whole_word: return places
     last = np.isin(places + 1, tokens.ends)
     following = tokens.ids[np.minimum(places + 1, len(tokens) - 1)]
-    return places[last | ends_word(tokenizer, token)[following]]
+    whole = last | ends_word(tokenizer, token)[following]
+    cut = np.array([text[:1] == '\ufffd' for text in token_texts(tokenizer)])[following]
+    for k in np.flatnonzero(cut & ~whole):
+        whole[k] = unspaced(first_letter(tokens, tokenizer_of(tokenizer), places[k] + 1))
+    return places[whole]
