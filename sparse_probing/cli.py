@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'MINE', 'RULES', 'BENCHES', 'show', 'tour', 'lessons', 'check', 'check_packages', 'check_assets',
-           'check_machine', 'doctor', 'fetch', 'numbers', 'yes_no_auto', 'recorded', 'draw_maps', 'sweep', 'wanted',
-           'harvest', 'verify', 'readable', 'bench', 'main']
+           'check_machine', 'doctor', 'fetch', 'numbers', 'recorded', 'yes_no_auto', 'side_by_side', 'draw_maps',
+           'sweep', 'wanted', 'harvest', 'verify', 'readable', 'bench', 'main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
@@ -169,14 +169,6 @@ def numbers(
         return [kind(part) for part in text.split(',')]
     except ValueError: raise ValueError(f'{text!r} is no list of numbers: write 0,5,29 or -6:0') from None
 
-def yes_no_auto(
-    text:str, # 'auto', 'true' or 'false'
-): # 'auto', True or False; raises ValueError
-    "The option `bos` as it is written on the command line."
-    known = {'auto': 'auto', 'true': True, 'false': False}
-    if text.lower() in known: return known[text.lower()]
-    raise ValueError(f'--bos is one of {", ".join(known)}; got {text!r}')
-
 def recorded(lm, examples, layers, positions, path:Path):
     "Record activations and keep them, or take those that were kept, if they are of the same."
     from sparse_probing.activations import load_activations, record, save_activations
@@ -189,6 +181,22 @@ def recorded(lm, examples, layers, positions, path:Path):
     if (found.layers == tuple(layers) and found.positions == tuple(positions) and found.examples.ids.shape == examples.ids.shape
         and (found.examples.ids == examples.ids).all() and (found.examples.y == examples.y).all()): return found
     raise ValueError(f'{path} holds activations of other examples, layers or positions: choose another folder')
+
+# %% ../nbs/lib/cli.ipynb #2b52f70a
+def yes_no_auto(
+    text:str, # 'auto', 'true' or 'false'
+): # 'auto', True or False; raises ValueError
+    "The option `bos` as it is written on the command line."
+    known = {'auto': 'auto', 'true': True, 'false': False}
+    if text.lower() in known: return known[text.lower()]
+    raise ValueError(f'--bos is one of {", ".join(known)}; got {text!r}')
+
+def side_by_side(
+    target:list, # texts of tokens
+)->str:
+    "The name of a contrast: its targets, without their spaces where these are not what tells them apart."
+    bare = [text.strip() for text in target]
+    return ' / '.join(bare if len(set(bare)) == len(set(target)) else map(repr, target))
 
 # %% ../nbs/lib/cli.ipynb #43f5a348
 def draw_maps(table, out:Path, named:bool):
@@ -228,9 +236,7 @@ def sweep(
     if task: examples = {name: load_task(name, lm, n, bos=lead) for name in task}
     else:
         tokens = tokenize(read_documents(text), lm.tokenizer)
-        names = [t.strip() for t in target]
-        if len(set(names)) < len(set(target)): names = [repr(t) for t in target] # a space tells them apart
-        examples = {' / '.join(names): contrast(tokens, lm, {t: t for t in target}, n, before=max(14, -min(where)), whole_word=whole_word, bos=lead)}
+        examples = {side_by_side(target): contrast(tokens, lm, {t: t for t in target}, n, before=max(14, -min(where)), whole_word=whole_word, bos=lead)}
     which = numbers(layers) if layers else list(range(lm.layers))
     files = {name: out / f'activations{f"-{name}" if task else ""}.safetensors' for name in examples}
     activations = {name: recorded(lm, some, which, where, files[name]) for name, some in examples.items()}

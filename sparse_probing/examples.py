@@ -92,6 +92,7 @@ def left_out(
     return (f'The rule that a hit is a whole word left out {places:,} places, where the next token '
             'may go on with it: whole_word=False takes these too. ')
 
+# %% ../nbs/lessons/03-examples.ipynb #aea7d755
 def draw(
     tokens:Tokens,
     tokenizer,

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHOICES', 'bytes_a_token', 'name_targets', 'every', 'find_hits', 'Contexts', 'windows', 'chunks', 'prune',
            'looks_ahead', 'lone_mlp', 'only_at', 'gather', 'Order', 'weights_digest', 'worker_model', 'take',
-           'tokens_of', 'groups', 'fitting', 'portions', 'join', 'shard_tensors', 'Gather', 'place_order', 'describe',
-           'carry_out', 'harvest']
+           'tokens_of', 'groups', 'fitting', 'portions', 'join', 'shard_tensors', 'Gather', 'check_numbers',
+           'place_order', 'describe', 'carry_out', 'harvest']
 
 # %% ../nbs/lessons/15-harvests.ipynb #58b04818
 import os
@@ -39,7 +39,7 @@ from .jobs import (SKIPPED, Deal, alone_in, done_shards, files_digest, finish, p
                                  rule_name, settle, shard_name)
 from .sources import LM, load_lm
 from .store import ActivationStore, digest, pack_shard, put, to_json
-from .tokens import Tokens, bos_ids, check_whole, token_id, tokenize, tokenizer_of
+from .tokens import Tokens, bos_ids, check_whole, token_id, tokenize
 
 # %% ../nbs/lessons/15-harvests.ipynb #b343b8a5
 def bytes_a_token(
@@ -56,7 +56,6 @@ def name_targets(
     tokenizer, # a transformers tokenizer, or an LM, which has one
 )->tuple: # names of the classes; in words, what each is found by; raises ValueError for anything else
     "What a harvest looks for."
-    tokenizer = tokenizer_of(tokenizer)
     if callable(targets):
         nothing = Tokens(np.zeros(1, np.int32), np.zeros(1, np.int64))
         return (classes := tuple(targets(nothing, tokenizer))), [rule_name(targets)] * len(classes)
@@ -446,6 +445,18 @@ class Gather(PipelineStep):
         put(folder, name, content)
         return dict(name=name, rows=len(contexts.hits), bytes=len(content), digest=digest(content))
 
+# %% ../nbs/lessons/15-harvests.ipynb #af5e15cf
+def check_numbers(
+    before:int, after:int, seed:int, limit:int, # as `harvest` has them
+    **counts, # whatever there is one of at least
+)->None: # raises ValueError
+    "Refuse strings, floats and numbers that are too small."
+    check_whole(before=before, after=after, seed=seed, limit=1 if limit is None else limit, **counts)
+    if min(before, after) < 0:
+        raise ValueError(f'before and after are at least 0; got {before=}, {after=}')
+    if min(counts.values()) < 1:
+        raise ValueError('tasks, workers, threads, batch_tokens and shard_tokens are at least 1')
+
 # %% ../nbs/lessons/15-harvests.ipynb #90b7f2d3
 CHOICES = {'dtype': ('float32', 'float16'), 'precision': ('float32', 'bfloat16', 'float16')}
 
@@ -458,7 +469,6 @@ def place_order(
         if others[name] not in known: raise ValueError(f'{name} is one of {", ".join(map(str, known))}; got {others[name]!r}')
     if not isinstance(lm, LM):
         raise ValueError(f'lm is a model with its tokenizer, as `load_lm` gives it; got {type(lm).__name__}: LM(model, tokenizer, name) joins the two')
-    if min(before, after) < 0: raise ValueError(f'before and after are at least 0; got {before=}, {after=}')
     (classes, rules), bos = name_targets(targets, lm.tokenizer), bos_ids(lm.tokenizer, bos)
     layers, positions = tuple(np.atleast_1d(layers).tolist()), tuple(np.atleast_1d(positions).tolist())
     lead = len(bos) if context == 'window' else 0 # what comes before a chunk is no place of a hit
@@ -532,9 +542,7 @@ def harvest(
 )->ActivationStore: # raises ValueError for what cannot be harvested or finds nothing, RuntimeError naming tasks that failed, OSError for a folder that cannot be written
     "Read the activations at every hit of a corpus into a folder; called again with the same words, go on where it stopped."
     if on_error not in ('raise', 'skip'): raise ValueError(f"on_error is one of raise, skip; got {on_error!r}")
-    check_whole(before=before, after=after, seed=seed, tasks=tasks, workers=workers or 1, threads=threads, batch_tokens=batch_tokens,
-                shard_tokens=shard_tokens, limit=1 if limit is None else limit)
-    if min(tasks, workers or 1, threads, batch_tokens, shard_tokens) < 1: raise ValueError('tasks, workers, threads, batch_tokens and shard_tokens are at least 1')
+    check_numbers(before, after, seed, limit, tasks=tasks, workers=workers or 1, threads=threads, batch_tokens=batch_tokens, shard_tokens=shard_tokens)
     out = url_to_fs(str(out))[1] if get_datafolder(str(out)).is_local() else str(out)
     order = place_order(lm, targets, layers, positions, site, context, before, after, prune, bos, whole_word=whole_word, precision=precision, threads=threads, dtype=dtype,
                         batch_tokens=batch_tokens, shard_tokens=shard_tokens, seed=seed, skip=on_error == 'skip', out=out)

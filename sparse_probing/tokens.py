@@ -71,6 +71,7 @@ def word_mark(
     counts = {mark: sum(piece.startswith(mark) for piece in pieces) for mark in ('▁', 'Ġ', '##')}
     return max(counts, key=counts.get) if any(counts.values()) else ''
 
+# %% ../nbs/lessons/02-tokens.ipynb #8146f9ea
 @lru_cache(maxsize=2)
 def read_vocabulary(
     tokenizer, # a transformers tokenizer
@@ -250,6 +251,7 @@ def check_tokens(
     raise ValueError('tokens are what `tokenize` makes of documents; '
                      f'got {type(tokens).__name__} in their place')
 
+# %% ../nbs/lessons/02-tokens.ipynb #4919e857
 def first_letter(
     tokens:Tokens,
     tokenizer,
@@ -259,6 +261,7 @@ def first_letter(
     end = tokens.ends[tokens.document_of(place)]
     return tokenizer.decode(tokens.ids[place:min(place + 4, end)], clean_up_tokenization_spaces=False)[:1]
 
+# %% ../nbs/lessons/02-tokens.ipynb #1c6378c0
 def find(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them, or the LM that has it

@@ -4,8 +4,8 @@ import warnings
 import numpy as np
 import pytest
 from datatrove.data import Document
-from sparse_probing import (LM, ActivationStore, capitalised, code_or_prose, compound, contrast, find, from_texts, harvest, in_parentheses, load_task,
-                            next_token_is, number, starts_sentence, token_id, tokenize)
+from sparse_probing import (capitalised, code_or_prose, compound, contrast, find, from_texts, in_parentheses, load_task, next_token_is, number,
+                            starts_sentence, token_id, tokenize)
 from sparse_probing.tokens import begins_anew, bos_ids, control_tokens, encode, token_texts, unspaced
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
