@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .tokens import Tokens, bos_ids, check_tokens, check_whole, find, token_id, tokenizer_of, unspaced
+from .tokens import (Tokens, bos_ids, check_tokens, check_whole, find, token_id,
+                                   tokenizer_of, unspaced)
 
 # %% ../nbs/lessons/03-examples.ipynb #70fa1c30
 @dataclass
@@ -129,8 +130,9 @@ def check_draw(tokens:Tokens, targets:Mapping, n:int, before:int, after:int, see
     "Raise ValueError, naming what is wrong, for a draw that cannot be asked for."
     check_tokens(tokens)
     if not isinstance(targets, Mapping):
-        raise ValueError("targets are a mapping from names of classes to tokens, such as {'the': ' the', 'an': ' an'}, "
-                         f'or to places, such as a rule returns; got {targets!r:.60}')
+        raise ValueError('targets are a mapping from names of classes to tokens, such as '
+                         "{'the': ' the', 'an': ' an'}, or to places, such as a rule returns; "
+                         f'got {targets!r:.60}')
     check_whole(n=n, before=before, after=after, seed=seed)
     if n < 1 or before < 0 or after < 0:
         raise ValueError('n must be at least 1, before and after at least 0; '
@@ -138,16 +140,17 @@ def check_draw(tokens:Tokens, targets:Mapping, n:int, before:int, after:int, see
 
 def warn_of_spaces(tokens:Tokens, tokenizer, targets:Mapping)->None:
     "Say, once, which targets occur with a space before them too, as tokens of their own."
-    words = [t for t in targets.values() if isinstance(t, str) and t[0].isalnum() and not unspaced(t[0])]
-    counts = {}
+    texts, counts = [target for target in targets.values() if isinstance(target, str)], {}
+    words = [text for text in texts if text[0].isalnum() and not unspaced(text[0])]
     for word in words:
         try: spaced = token_id(tokenizer, f' {word}')
         except ValueError: continue # with a space it is not one token
-        if spaced != token_id(tokenizer, word) and f' {word}' not in targets.values():
+        if spaced != token_id(tokenizer, word) and f' {word}' not in texts:
             counts[f' {word}'] = int((tokens.ids == spaced).sum())
     said = ', '.join(f'{text!r} {count:,} times' for text, count in counts.items() if count)
-    if said: warnings.warn('a word in running text has its space in the token, which is another token than the one '
-                           f'without: {said}. Ask for that one if you mean the word', stacklevel=3)
+    if said: warnings.warn('a word in running text has its space in the token, which is another '
+                           f'token than the one without: {said}. Ask for that one if you mean the '
+                           'word', stacklevel=3)
 
 def lead_with(
     lead:tuple, # token numbers, as `bos_ids` gives them
@@ -166,7 +169,7 @@ def contrast(
     after:int=2, # tokens after it
     whole_word:bool=True, # leave out hits that a longer word goes on from
     seed:int=0, # the same seed draws the same windows
-    bos='auto', # put a beginning-of-sequence token before each window: True, False, or as the tokenizer does with a text
+    bos='auto', # True, False: a beginning-of-sequence token before each window; auto: as the tokenizer does with a text
 )->Examples: # raises ValueError where a target is not one token, or too rare, or two have a place in common
     "Draw windows around a token of each class: as many of each, inside documents, no window twice."
     check_draw(tokens, targets, n, before, after, seed)
@@ -178,8 +181,8 @@ def contrast(
                          f'got {list(targets)} with {common} places in common')
     warn_of_spaces(tokens, tokenizer, targets)
     rng, taken = np.random.default_rng(seed), set()
-    at = np.concatenate([draw(tokens, tokenizer, name, target, hits[name], n, before, after, whole_word, taken, rng)
-                         for name, target in targets.items()])
+    at = np.concatenate([draw(tokens, tokenizer, name, target, hits[name], n, before, after,
+                              whole_word, taken, rng) for name, target in targets.items()])
     ids = lead_with(lead, tokens.ids[at[:, None] + np.arange(-before, after + 1)])
     return Examples(ids, np.full(len(at), ids.shape[1]), np.full(len(at), len(lead) + before),
                     np.repeat(np.arange(len(targets)), n), tokens.document_of(at), tuple(targets), tokenizer)

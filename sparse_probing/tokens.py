@@ -148,7 +148,8 @@ def check_documents(
     "Say what documents are, where something else was given."
     for document in documents:
         if isinstance(getattr(document, 'text', None), str): continue
-        raise ValueError(f'tokenize takes documents, as read_documents() yields them; got {document!r:.60}. '
+        raise ValueError('tokenize takes documents, as read_documents() yields them; '
+                         f'got {document!r:.60}. '
                          'Make some of strings with [Document(text=text, id=str(k)) for k, text in '
                          'enumerate(texts)], Document from datatrove.data; files go to read_documents, '
                          'texts with labels to from_texts')
@@ -227,7 +228,7 @@ def unspaced(
     letter:str, # one, or none
 )->bool:
     "Whether a letter or a sign is of a script that puts no spaces between words."
-    wide = letter and east_asian_width(letter) in 'FW' and not letter.isalnum() # a full-width comma
+    wide = letter and east_asian_width(letter) in 'FW' and not letter.isalnum() # as a wide comma
     return bool(wide or UNSPACED.match(letter))
 
 def ends_word(
@@ -259,7 +260,8 @@ def first_letter(
 )->str: # '\ufffd' where its other bytes are not there
     "The letter that begins at a place, which may be spread over four tokens."
     end = tokens.ends[tokens.document_of(place)]
-    return tokenizer.decode(tokens.ids[place:min(place + 4, end)], clean_up_tokenization_spaces=False)[:1]
+    ids = tokens.ids[place:min(place + 4, end)]
+    return tokenizer.decode(ids, clean_up_tokenization_spaces=False)[:1]
 
 # %% ../nbs/lessons/02-tokens.ipynb #1c6378c0
 def find(

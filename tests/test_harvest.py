@@ -351,6 +351,7 @@ def test_whole_words_in_a_harvest(lm, tmp_path):
     assert len(here(source, lm, {'an': ' an'}, out=tmp_path / 'b', whole_word=False, **words)) == 3
     with pytest.raises(ValueError, match='whole_word: False there, True asked for'): here(source, lm, {'an': ' an'}, out=tmp_path / 'b', **words)
     store = here(source, lm, {'de': '的', 'stop': '。'}, out=tmp_path / 'c', **words)
+    ActivationStore(tmp_path / 'c', lm).examples.show(1) # an LM in place of its tokenizer
     assert np.bincount(store.examples.y).tolist() == [1, 2] and not any('inside' in key for key in store.manifest['counts'])
     with pytest.warns(UserWarning, match=r"class 'an' .* was never found. The rule that a hit is a whole word left out 3 places"): here(source, lm, {'an': ' an', 'de': '的'}, out=tmp_path / 'd', **words)
 
