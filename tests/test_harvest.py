@@ -330,16 +330,16 @@ def test_windows_with_a_token_before_them_are_what_record_reads_bit_for_bit(lm, 
 
 @pytest.mark.parametrize('prune', [True, False])
 def test_chunks_with_a_token_before_them(lm, tmp_path, prune):
-    store = here('news', lm, TARGETS, layers=2, limit=2, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300, bos=True)
-    tokens, bos = tokenize(read_documents('news', 2), lm), [lm.tokenizer.bos_token_id]
+    store = here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300, bos=True)
+    tokens, bos = tokenize(read_documents('news', 1), lm), [lm.tokenizer.bos_token_id]
     found = chunks(tokens, find_hits(tokens, lm, TARGETS), 100, 14, 2)
     values = [plain(lm, np.concatenate([bos, tokens.ids[a:b]]), 2) for a, b in zip(found.start, found.stop)]
     there = np.stack([values[c][p - found.start[c] + 1] for c, p in zip(found.hits.context, found.hits.place)])
     assert off(store.at(2), there) <= 1e-5 and store.rows.place.tolist() == found.hits.offset.tolist()
     assert (store.examples.ids[np.arange(len(store)), store.examples.at] == store.rows.token).all() and (store.examples.ids[:, 0] == bos).all()
     if not prune: assert store.manifest['counts']['run'] == (found.stop - found.start + 1).sum()
-    with pytest.raises(ValueError, match=r"bos: \[1\] there, \[\] asked for"): here('news', lm, TARGETS, layers=2, limit=2, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300)
-    with pytest.raises(ValueError, match='positions .-15,. are out of range'): here('news', lm, TARGETS, layers=2, limit=2, context=100, out=tmp_path / 'other', positions=-15, bos=True)
+    with pytest.raises(ValueError, match=r"bos: \[1\] there, \[\] asked for"): here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300)
+    with pytest.raises(ValueError, match='positions .-15,. are out of range'): here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'other', positions=-15, bos=True)
     longest = lm.model.config.max_position_embeddings
     with pytest.raises(ValueError, match=f"from 17 to {longest - 1}"): here('news', lm, TARGETS, layers=2, context=longest, out=tmp_path / 'other', bos=True)
 
