@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'MINE', 'RULES', 'BENCHES', 'show', 'tour', 'lessons', 'check', 'check_packages', 'check_assets',
-           'check_machine', 'doctor', 'fetch', 'numbers', 'recorded', 'draw_maps', 'sweep', 'wanted', 'harvest',
-           'verify', 'readable', 'bench', 'main']
+           'check_machine', 'doctor', 'fetch', 'numbers', 'recorded', 'yes_no_auto', 'side_by_side', 'draw_maps',
+           'sweep', 'wanted', 'harvest', 'verify', 'readable', 'bench', 'main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
@@ -182,6 +182,22 @@ def recorded(lm, examples, layers, positions, path:Path):
         and (found.examples.ids == examples.ids).all() and (found.examples.y == examples.y).all()): return found
     raise ValueError(f'{path} holds activations of other examples, layers or positions: choose another folder')
 
+# %% ../nbs/lib/cli.ipynb #2b52f70a
+def yes_no_auto(
+    text:str, # 'auto', 'true' or 'false'
+): # 'auto', True or False; raises ValueError
+    "The option `bos` as it is written on the command line."
+    known = {'auto': 'auto', 'true': True, 'false': False}
+    if text.lower() in known: return known[text.lower()]
+    raise ValueError(f'--bos is one of {", ".join(known)}; got {text!r}')
+
+def side_by_side(
+    target:list, # texts of tokens
+)->str:
+    "The name of a contrast: its targets, without their spaces where these are not what tells them apart."
+    bare = [text.strip() for text in target]
+    return ' / '.join(bare if len(set(bare)) == len(set(target)) else map(repr, target))
+
 # %% ../nbs/lib/cli.ipynb #43f5a348
 def draw_maps(table, out:Path, named:bool):
     "Draw a map and curves over layers for each task, and a map of tasks where there are several."
@@ -208,17 +224,19 @@ def sweep(
     positions:Annotated[str|None, typer.Option(help='such as -6:0; for tasks 0, the last token')] = None,
     c:Annotated[str|None, typer.Option('--C', help='values of C; ten from where each path starts where not given')] = None,
     k:Annotated[str|None, typer.Option('--k', help='numbers of neurons, for a k-sparse probe')] = None,
+    bos:Annotated[str, typer.Option(help='a beginning-of-sequence token before each example: auto, true or false; auto: where the tokenizer puts one')] = 'auto',
+    whole_word:Annotated[bool, typer.Option(help='leave out hits that a longer word goes on from')] = True,
     by:Annotated[str, typer.Option(help='its ranking')] = 'F',
     out:Annotated[Path, typer.Option(help='folder of activations, cells, table and maps')] = Path('report/sweep'),
 ):
     "Probe every layer and position; write the table and the maps."
     from sparse_probing import KSparseProbe, contrast, load_lm, load_task, read_documents, tokenize
     from sparse_probing import sweeps
-    lm, where = load_lm(model), numbers(positions or ('0' if task else '-6:0'))
-    if task: examples = {name: load_task(name, lm.tokenizer, n) for name in task}
+    lm, where, lead = load_lm(model), numbers(positions or ('0' if task else '-6:0')), yes_no_auto(bos)
+    if task: examples = {name: load_task(name, lm, n, bos=lead) for name in task}
     else:
         tokens = tokenize(read_documents(text), lm.tokenizer)
-        examples = {' / '.join(t.strip() for t in target): contrast(tokens, lm.tokenizer, {t: t for t in target}, n, before=max(14, -min(where)))}
+        examples = {side_by_side(target): contrast(tokens, lm, {t: t for t in target}, n, before=max(14, -min(where)), whole_word=whole_word, bos=lead)}
     which = numbers(layers) if layers else list(range(lm.layers))
     files = {name: out / f'activations{f"-{name}" if task else ""}.safetensors' for name in examples}
     activations = {name: recorded(lm, some, which, where, files[name]) for name, some in examples.items()}
@@ -242,20 +260,23 @@ def wanted(
     from sparse_probing import tasks
     if bool(target or every) == bool(rule): raise ValueError('give either targets or a rule')
     if rule and rule not in RULES: raise ValueError(f'there is no rule {rule!r}: choose one of {", ".join(RULES)}')
-    return getattr(tasks, rule) if rule else {t.strip(): t for t in target} | ({'any': every} if every else {})
+    if every and 'any' in target: raise ValueError("'any' is the class of every n-th token: leave --every or that target out")
+    return getattr(tasks, rule) if rule else {t: t for t in target} | ({'any': every} if every else {})
 
 # %% ../nbs/lib/cli.ipynb #f023dbd3
 @app.command()
 def harvest(
     out:Annotated[Path, typer.Option(help='folder of the store')],
     layers:Annotated[str, typer.Option(help='such as 3, or 0,10,29, or 0:29')],
-    target:Annotated[list[str], typer.Option(help='one token a class, such as " the"; may be given several times')] = (),
+    target:Annotated[list[str], typer.Option(help='one token a class, named by its text, such as " the"; may be given several times')] = (),
     every:Annotated[int|None, typer.Option(help='every n-th token is a class too')] = None, rule:Annotated[str|None, typer.Option(help=f'in place of targets: {", ".join(RULES)}')] = None,
     model:Annotated[str, typer.Option(help='smollm2, a hub id such as gpt2, or a local folder')] = 'smollm2',
     text:Annotated[str, typer.Option(help='wiki, news, fineweb, or a path or glob of Parquet, JSONL or text')] = 'wiki',
     positions:Annotated[str, typer.Option(help='places counted from the hit, such as -1,0 or -6:0')] = '0', site:Annotated[str, typer.Option(help='neurons, mlp, attention or residual')] = 'neurons',
     context:Annotated[str, typer.Option(help='window, or the tokens of a chunk')] = 'window',
     before:Annotated[int, typer.Option(help='tokens of a window before the hit, or that two chunks share')] = 14, after:Annotated[int, typer.Option(help='tokens after it, the same')] = 2,
+    bos:Annotated[str, typer.Option(help='a beginning-of-sequence token before each window or chunk: auto, true or false; auto: where the tokenizer puts one')] = 'auto',
+    whole_word:Annotated[bool, typer.Option(help='leave out hits that a longer word goes on from')] = True,
     limit:Annotated[int|None, typer.Option(help='documents; all where not given')] = None,
     dtype:Annotated[str, typer.Option(help='of the numbers on disk: float32 or float16')] = 'float32', precision:Annotated[str, typer.Option(help='of the model: float32, bfloat16 or float16')] = 'float32',
     executor:Annotated[str, typer.Option(help='local, ray or slurm')] = 'local',
@@ -267,7 +288,7 @@ def harvest(
     from sparse_probing import harvests, load_lm
     targets, where = wanted(list(target), every, rule), context if context == 'window' else numbers(context)[0]
     store = harvests.harvest(text, load_lm(model), targets, layers=numbers(layers), positions=numbers(positions), site=site, context=where, before=before,
-                             after=after, limit=limit, dtype=dtype, precision=precision, executor=executor, tasks=tasks, workers=workers, threads=threads,
+                             after=after, bos=yes_no_auto(bos), whole_word=whole_word, limit=limit, dtype=dtype, precision=precision, executor=executor, tasks=tasks, workers=workers, threads=threads,
                              seed=seed, on_error=on_error, out=out)
     counts = store.manifest['counts']
     show('Hits', ['class', 'found by', 'hits'], [[name, found, counts.get(f'hits of {name}', 0)] for name, found in zip(store.classes, store.manifest['rules'])])

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHOICES', 'bytes_a_token', 'name_targets', 'every', 'find_hits', 'Contexts', 'windows', 'chunks', 'prune',
            'looks_ahead', 'lone_mlp', 'only_at', 'gather', 'Order', 'weights_digest', 'worker_model', 'take',
-           'tokens_of', 'groups', 'fitting', 'portions', 'join', 'shard_tensors', 'Gather', 'place_order', 'describe',
-           'carry_out', 'harvest']
+           'tokens_of', 'groups', 'fitting', 'portions', 'join', 'shard_tensors', 'Gather', 'check_numbers',
+           'place_order', 'describe', 'carry_out', 'harvest']
 
 # %% ../nbs/lessons/15-harvests.ipynb #58b04818
 import os
@@ -33,14 +33,14 @@ from fsspec.core import url_to_fs
 from torch import nn
 
 from .activations import batches, check_request, forward, hooks, sees_padding
-from .examples import Examples, target_places
+from .examples import Examples, inside_words, lead_with, target_places
 from .executors import engine, report_progress
 from .jobs import (SKIPPED, Deal, alone_in, done_shards, files_digest, finish, plan, progress_bar, record_name, reopen,
                                  rule_name, settle, shard_name)
 from .sites import blocks, expect_rows, in_eval_mode, linear_shape, neuron_input, site_width, vocabulary
 from .sources import LM, load_lm
 from .store import ActivationStore, digest, pack_shard, put, to_json
-from .tokens import Tokens, token_id, tokenize
+from .tokens import Tokens, bos_ids, check_whole, token_id, tokenize
 
 # %% ../nbs/lessons/15-harvests.ipynb #b343b8a5
 def bytes_a_token(
@@ -54,7 +54,7 @@ def bytes_a_token(
 # %% ../nbs/lessons/15-harvests.ipynb #d6b05f7a
 def name_targets(
     targets, # class name -> text of one token, or n for every n-th token; or a rule (tokens, tokenizer) -> class name -> places
-    tokenizer, # a transformers tokenizer
+    tokenizer, # a transformers tokenizer, or an LM, which has one
 )->tuple: # names of the classes; in words, what each is found by; raises ValueError for anything else
     "What a harvest looks for."
     if callable(targets):
@@ -83,6 +83,7 @@ def find_hits(
     tokenizer, # the tokenizer that made them
     targets, # as in `name_targets`
     phase:np.ndarray=None, # a number for each document, for `every`; 0 where not given
+    whole_word:bool=True, # leave out hits that a longer word goes on from
 )->pd.DataFrame: # columns place, label, document, offset and left: tokens before and after it in its document; raises ValueError for a place of two classes
     "The places of all targets, in order."
     if callable(targets):
@@ -91,7 +92,7 @@ def find_hits(
         found = {name: target_places(tokens, tokenizer, places.get(name, []), True) for name in classes}
     else:
         phase = np.zeros(len(tokens.starts), int) if phase is None else phase
-        found = {name: target_places(tokens, tokenizer, t, True) if isinstance(t, str) else every(tokens, t, phase) for name, t in targets.items()}
+        found = {name: target_places(tokens, tokenizer, t, whole_word) if isinstance(t, str) else every(tokens, t, phase) for name, t in targets.items()}
         for name, target in targets.items(): # every n-th token, but not those that another class asks for by name
             if isinstance(target, int): found[name] = np.setdiff1d(found[name], np.concatenate([found[k] for k in found if isinstance(targets[k], str)] or [[]]))
     place = np.concatenate(list(found.values()))
@@ -110,6 +111,15 @@ class Contexts:
     start:np.ndarray # where each stretch begins in `ids` (c,)
     stop:np.ndarray # one past its last token (c,)
     hits:pd.DataFrame # as `find_hits` has them, and `context`, the number of the stretch of each, increasing
+    bos:tuple=() # a token that comes before each stretch, as `bos_ids` gives it
+
+    @property
+    def lead(self)->int: return len(self.bos)
+
+    @property
+    def length(self)->np.ndarray:
+        "Tokens that the model sees of each stretch."
+        return self.stop - self.start + self.lead
 
     def __len__(self)->int: return len(self.start)
 
@@ -123,7 +133,8 @@ class Contexts:
         "Some of the stretches, side by side."
         length = self.stop[rows] - self.start[rows]
         places = self.start[rows, None] + np.minimum(np.arange(length.max()), length[:, None] - 1)
-        return Examples(self.ids[places], length, 0 * length, 0 * length, rows, ('text',))
+        length = length + self.lead
+        return Examples(lead_with(self.bos, self.ids[places]), length, 0 * length, 0 * length, rows, ('text',))
 
 # %% ../nbs/lessons/15-harvests.ipynb #e06de66a
 def windows(
@@ -164,7 +175,7 @@ def prune(
     if reach is not None:
         last = np.searchsorted(context, np.arange(len(kept)), side='right') - 1 # hits are in order: the last of a stretch is the farthest
         stop = contexts.hits.place.to_numpy()[last] + reach + 1
-    return Contexts(contexts.ids, contexts.start[kept], stop, contexts.hits.assign(context=context))
+    return replace(contexts, start=contexts.start[kept], stop=stop, hits=contexts.hits.assign(context=context))
 
 # %% ../nbs/lessons/15-harvests.ipynb #2ef5dbc7
 @torch.inference_mode()
@@ -217,12 +228,12 @@ def gather(
 )->dict: # (layer, position) -> activations (hits, d)
     "Run the model over all stretches, and keep what stands at the hits."
     context, last = contexts.hits.context.to_numpy(), max(layers)
-    place, slot, width = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int), site_width(lm.model, layers, site)
+    place = contexts.hits.place.to_numpy() - contexts.start[context] + contexts.lead
+    slot, width = np.empty(len(contexts), int), site_width(lm.model, layers, site)
     X = {key: np.empty((len(context), width), dtype) for key in product(layers, positions)}
     mlp = lone_mlp(lm.model, last) if alone and site in ('neurons', 'mlp') else None
-    length = contexts.stop - contexts.start
-    padded = np.ptp(length) > 0 and not sees_padding(lm, layers, site)
-    for rows in batches(length, batch_tokens, padded):
+    padded = np.ptp(contexts.length) > 0 and not sees_padding(lm, layers, site)
+    for rows in batches(contexts.length, batch_tokens, padded):
         slot[:] = -1
         slot[rows] = np.arange(len(rows))
         mine = np.flatnonzero(slot[context] >= 0)
@@ -248,6 +259,7 @@ class Order:
     targets:object; classes:tuple; rules:tuple # as in `name_targets`
     layers:tuple; positions:tuple; site:str # what is read
     context:object; before:int; after:int # 'window', or tokens of a chunk
+    bos:tuple; whole_word:bool # what comes before each stretch, as `bos_ids` gives it; which hits count
     prune:bool; reach:int # whether stretches are left out, and cut where `reach` is not None
     dtype:str; batch_tokens:int; shard_tokens:int; seed:int; skip:bool
     out:str; config:str # the folder, and the checksum of the configuration
@@ -258,6 +270,7 @@ class Order:
         else:
             inside = (hits.offset >= -min(self.positions)) & (hits.left >= max(self.positions))
             found = chunks(tokens, hits[inside].reset_index(drop=True), self.context, self.before, self.after)
+        found = replace(found, bos=self.bos)
         return prune(found, self.reach) if self.prune else found
 
 # %% ../nbs/lessons/15-harvests.ipynb #07793322
@@ -323,11 +336,13 @@ def groups(
         counts, found = Counter(state['counts']) + Counter(documents=len(some)), None
         if tokens is not None:
             ids = np.array([some[k].id for k in there], object)
-            hits = find_hits(tokens, tokenizer, order.targets, np.array([crc32(f'{order.seed} {name}'.encode()) for name in ids]))
+            hits = find_hits(tokens, tokenizer, order.targets, np.array([crc32(f'{order.seed} {name}'.encode()) for name in ids]), order.whole_word)
             hits['id'], hits['ordinal'] = ids[hits.document], state['documents'] + there[hits.document]
             found = order.contexts(tokens, hits)
-            counts += Counter(tokens=len(tokens), hits=len(found.hits), edge=len(hits) - len(found.hits), run=int((found.stop - found.start).sum()))
+            counts += Counter(tokens=len(tokens), hits=len(found.hits), edge=len(hits) - len(found.hits), run=int(found.length.sum()))
             counts += Counter({f'hits of {name}': int((found.hits.label == k).sum()) for k, name in enumerate(order.classes)})
+            if isinstance(order.targets, Mapping):
+                counts += Counter({f'inside words of {name}': inside_words(tokens, tokenizer, t, order.whole_word) for name, t in order.targets.items()})
         after = dict(documents=state['documents'] + len(some), taken=0, counts=dict(counts),
                      skipped=state['skipped'] + [d.metadata[SKIPPED] for d in some if SKIPPED in d.metadata])
         yield state, found, after
@@ -341,7 +356,7 @@ def fitting(
 )->int:
     "How many of the first stretches stay below both limits."
     hits = np.searchsorted(contexts.hits.context, np.arange(len(contexts)), side='right')
-    run = np.cumsum(contexts.stop - contexts.start)
+    run = np.cumsum(contexts.length)
     return int(min(np.searchsorted(hits, rows, side='right'), np.searchsorted(run, tokens, side='right')))
 
 def portions(
@@ -359,7 +374,7 @@ def portions(
                 held, room = [], (rows, tokens)
                 continue
             held.append(rest.part(0, n := max(n, 1)))
-            room = room[0] - len(held[-1].hits), room[1] - int((held[-1].stop - held[-1].start).sum())
+            room = room[0] - len(held[-1].hits), room[1] - int(held[-1].length.sum())
             taken += n
     if after: yield held, after
 
@@ -370,11 +385,11 @@ def join(
     "One after the other."
     shift = np.cumsum([0] + [len(part.ids) for part in parts])
     count = np.cumsum([0] + [len(part) for part in parts])
-    return Contexts(np.concatenate([part.ids for part in parts]),
-                    np.concatenate([part.start + by for part, by in zip(parts, shift)]),
-                    np.concatenate([part.stop + by for part, by in zip(parts, shift)]),
-                    pd.concat([part.hits.assign(place=part.hits.place + by, context=part.hits.context + n)
-                               for part, by, n in zip(parts, shift, count)], ignore_index=True))
+    return replace(parts[0], ids=np.concatenate([part.ids for part in parts]),
+                   start=np.concatenate([part.start + by for part, by in zip(parts, shift)]),
+                   stop=np.concatenate([part.stop + by for part, by in zip(parts, shift)]),
+                   hits=pd.concat([part.hits.assign(place=part.hits.place + by, context=part.hits.context + n)
+                                   for part, by, n in zip(parts, shift, count)], ignore_index=True))
 
 # %% ../nbs/lessons/15-harvests.ipynb #8bb02a4e
 def shard_tensors(
@@ -390,7 +405,8 @@ def shard_tensors(
                              "ask for dtype='float32', or precision='float32'")
     left, right = np.minimum(before, hits.offset), np.minimum(after, hits.left)
     places = (hits.place - left).to_numpy()[:, None] + np.minimum(np.arange(before + 1 + after), (left + right).to_numpy()[:, None])
-    small = dict(ids=contexts.ids[places], length=left + 1 + right, at=left, label=hits.label, token=contexts.ids[hits.place])
+    lead = contexts.lead
+    small = dict(ids=lead_with(contexts.bos, contexts.ids[places]), length=lead + left + 1 + right, at=lead + left, label=hits.label, token=contexts.ids[hits.place])
     return ({f'{layer}/{position}': value for (layer, position), value in X.items()} | {name: np.asarray(value, np.int32) for name, value in small.items()}
             | dict(place=hits.offset.to_numpy(np.int64), document=hits.ordinal.to_numpy(np.int64)))
 
@@ -433,28 +449,44 @@ class Gather(PipelineStep):
         put(folder, name, content)
         return dict(name=name, rows=len(contexts.hits), bytes=len(content), digest=digest(content))
 
+# %% ../nbs/lessons/15-harvests.ipynb #af5e15cf
+def check_numbers(
+    before:int, after:int, seed:int, limit:int, # as `harvest` has them
+    **counts, # whatever there is one of at least
+)->None: # raises ValueError
+    "Refuse strings, floats and numbers that are too small."
+    check_whole(before=before, after=after, seed=seed, limit=1 if limit is None else limit, **counts)
+    if min(before, after) < 0:
+        raise ValueError(f'before and after are at least 0; got {before=}, {after=}')
+    if min(counts.values()) < 1:
+        raise ValueError('tasks, workers, threads, batch_tokens and shard_tokens are at least 1')
+
 # %% ../nbs/lessons/15-harvests.ipynb #90b7f2d3
 CHOICES = {'dtype': ('float32', 'float16'), 'precision': ('float32', 'bfloat16', 'float16')}
 
 def place_order(
     lm:LM, targets, layers:Sequence[int], positions:Sequence[int], site:str, context, before:int, after:int,
-    prune:bool, **others, # as `harvest` has them
+    prune:bool, bos, **others, # as `harvest` has them
 )->Order: # raises ValueError for anything that cannot be harvested
     "Check what is asked for."
     for name, known in CHOICES.items():
         if others[name] not in known: raise ValueError(f'{name} is one of {", ".join(map(str, known))}; got {others[name]!r}')
-    classes, rules = name_targets(targets, lm.tokenizer)
+    if not isinstance(lm, LM):
+        raise ValueError(f'lm is a model with its tokenizer, as `load_lm` gives it; got {type(lm).__name__}: LM(model, tokenizer, name) joins the two')
+    (classes, rules), bos = name_targets(targets, lm.tokenizer), bos_ids(lm.tokenizer, bos)
     layers, positions = tuple(np.atleast_1d(layers).tolist()), tuple(np.atleast_1d(positions).tolist())
-    example, one = np.zeros((1, before + 1 + after), np.int32), np.zeros(1, int)
-    check_request(lm, Examples(example, one + example.size, one + before, one, one, classes), layers, positions, site)
+    lead = len(bos) if context == 'window' else 0 # what comes before a chunk is no place of a hit
+    example, one = np.zeros((1, lead + before + 1 + after), np.int32), np.zeros(1, int)
+    check_request(lm, Examples(example, one + example.size, one + lead + before, one, one, classes), layers, positions, site)
     longest = getattr(lm.model.config.get_text_config(), 'max_position_embeddings', None) or 2**31
+    longest -= len(bos)
     if context != 'window' and not (type(context) is int and before + after < context <= longest):
         raise ValueError(f"context is 'window', or the tokens of a chunk, from {before + after + 1} to {longest}; got {context!r}")
     reach = max(positions) if prune and not looks_ahead(lm, layers, site) else None
     folder = Path(lm.name).expanduser().absolute() # a worker may stand in another folder
     return Order(str(folder) if folder.is_dir() else lm.name, getattr(lm.model.config, '_commit_hash', None), weights_digest(lm.model), str(lm.device),
                  targets=targets, classes=classes, rules=tuple(rules), layers=layers, positions=positions, site=site, context=context, before=before,
-                 after=after, prune=prune, reach=reach, config='', **others)
+                 after=after, bos=bos, prune=prune, reach=reach, config='', **others)
 
 # %% ../nbs/lessons/15-harvests.ipynb #8ad96e94
 def describe(
@@ -497,6 +529,8 @@ def harvest(
     context='window', # what the model sees: a window around each hit, or chunks of so many tokens
     before:int=14, # tokens before a hit: of its window, or that two chunks have in common
     after:int=2, # tokens after it, the same
+    bos='auto', # put a beginning-of-sequence token before each window or chunk, which counts for itself: True, False, or as the tokenizer does
+    whole_word:bool=True, # leave out hits that a longer word goes on from
     limit:int=None, # documents, the first ones; all where not given
     dtype:str='float32', # of the vectors on disk: 'float32' or 'float16'
     precision:str='float32', # of the model: 'float32', 'bfloat16' or 'float16'
@@ -512,8 +546,8 @@ def harvest(
 )->ActivationStore: # raises ValueError for what cannot be harvested or finds nothing, RuntimeError naming tasks that failed, OSError for a folder that cannot be written
     "Read the activations at every hit of a corpus into a folder; called again with the same words, go on where it stopped."
     if on_error not in ('raise', 'skip'): raise ValueError(f"on_error is one of raise, skip; got {on_error!r}")
-    if min(tasks, workers or 1, threads, batch_tokens, shard_tokens) < 1: raise ValueError('tasks, workers, threads, batch_tokens and shard_tokens are at least 1')
+    check_numbers(before, after, seed, limit, tasks=tasks, workers=workers or 1, threads=threads, batch_tokens=batch_tokens, shard_tokens=shard_tokens)
     out = url_to_fs(str(out))[1] if get_datafolder(str(out)).is_local() else str(out)
-    order = place_order(lm, targets, layers, positions, site, context, before, after, prune, precision=precision, threads=threads, dtype=dtype,
+    order = place_order(lm, targets, layers, positions, site, context, before, after, prune, bos, whole_word=whole_word, precision=precision, threads=threads, dtype=dtype,
                         batch_tokens=batch_tokens, shard_tokens=shard_tokens, seed=seed, skip=on_error == 'skip', out=out)
     return carry_out(order, lm, source, limit, tasks, workers, executor)

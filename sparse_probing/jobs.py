@@ -25,6 +25,7 @@ from datatrove.pipeline.base import PipelineStep
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from .examples import left_out
 from .executors import progress
 from .sources import check_row, naming, read_file, source_files
 from .store import digest, file_digest, put, read_header, reading, to_json, write_rows
@@ -199,10 +200,14 @@ def finish(
     shards = [shard for record in done for shard in record['shards']]
     counts = dict(sum((Counter(record['counts']) for record in done), Counter()))
     if not shards:
+        inside = sum(counts.get(f'inside words of {name}', 0) for name in classes)
         raise ValueError(f'no hit in {counts.get("documents", 0):,} documents of {counts.get("tokens", 0):,} tokens'
-                         f' ({counts.get("edge", 0):,} were too near the edge of a document): check the targets, or read more text')
+                         f' ({counts.get("edge", 0):,} were too near the edge of a document). {left_out(inside)}'
+                         'Check the targets, or read more text')
     for name, rule in zip(classes, rules):
-        if not counts.get(f'hits of {name}'): warnings.warn(f'class {name!r} ({rule}) was never found')
+        if counts.get(f'hits of {name}'): continue
+        said = left_out(counts.get(f'inside words of {name}', 0))
+        warnings.warn(f'class {name!r} ({rule}) was never found{said and ". "}{said}'.rstrip())
     rows = write_rows(folder, [shard['name'] for shard in shards], rules)
     skipped = [line for record in done for line in record['skipped']]
     put(folder, 'manifest.json', to_json(dict(format=1, config=config, hash=digest(to_json(config)), classes=classes, rules=rules,

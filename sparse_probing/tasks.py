@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEFT_OUT', 'MISFORMATTED', 'REFUSED', 'MOST', 'SPARE', 'MODULES', 'read_rows', 'catalogue', 'refusal', 'faults',
-           'survey', 'list_tasks', 'last_tokens', 'from_texts', 'draw_rows', 'load_task', 'spelling', 'which', 'shift',
+           'survey', 'list_tasks', 'last_tokens', 'from_texts', 'draw_rows', 'load_task', 'which', 'shift',
            'word_start', 'next_token_is', 'words_that', 'capitalised', 'number', 'in_parentheses', 'starts_sentence',
            'compound', 'library_functions', 'code_or_prose']
 
@@ -22,9 +22,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from .examples import Examples
+from .examples import Examples, lead_with
 from .sources import carrier_file
-from .tokens import Tokens, begins_anew, token_id
+from .tokens import Tokens, begins_anew, bos_ids, check_whole, encode, token_id, token_texts, tokenizer_of
 
 # %% ../nbs/lessons/08-tasks.ipynb #e4e4ebeb
 def read_rows(
@@ -122,8 +122,7 @@ def last_tokens(
     while len(rows):
         found = [space.search(texts[row], len(texts[row]) - width) if len(texts[row]) > width else None for row in rows]
         starts = [match.start() if match else 0 for match in found]
-        ids = tokenizer([texts[row][start:] for row, start in zip(rows, starts)], add_special_tokens=False,
-                        return_attention_mask=False, verbose=False)['input_ids']
+        ids = encode([texts[row][start:] for row, start in zip(rows, starts)], tokenizer)
         for row, some in zip(rows, ids): kept[row] = some[-longest:]
         rows = [row for row, start, some in zip(rows, starts, ids) if start and len(some) < longest + SPARE]
         width *= 4
@@ -133,12 +132,14 @@ def last_tokens(
 def from_texts(
     texts:Iterable, # n strings
     labels:Iterable, # the class of each, anything that prints as its name
-    tokenizer, # a transformers tokenizer
+    tokenizer, # a transformers tokenizer, or an LM, which has one
     longest:int=64, # tokens to keep of each text, the last ones
     group:np.ndarray=None, # number of the document of each; where not given, of the distinct text
+    bos='auto', # put a beginning-of-sequence token before each: True, False, or as the tokenizer does
 )->Examples: # raises ValueError for no rows, one class, an empty text, or unequal numbers
     "Turn labelled texts into examples, the last token of each marked."
-    texts, labels = list(texts), [str(label) for label in labels]
+    texts, labels, tokenizer = list(texts), [str(label) for label in labels], tokenizer_of(tokenizer)
+    check_whole(longest=longest)
     if len(texts) != len(labels): raise ValueError(f'{len(texts)} texts and {len(labels)} labels: each text needs one label')
     if group is not None and len(group) != len(texts): raise ValueError(f'{len(texts)} texts and {len(group)} groups')
     if not texts: raise ValueError('there are no rows: give some texts and their labels')
@@ -146,12 +147,15 @@ def from_texts(
     if longest < 1: raise ValueError(f'{longest=}: at least 1 token must be kept')
     if wrong := [row for row, text in enumerate(texts) if not isinstance(text, str) or not text]:
         raise ValueError(f'text {wrong[0]} is {texts[wrong[0]]!r}, and not some text: leave such rows out')
-    kept = last_tokens(texts, tokenizer, longest)
+    lead, kept = bos_ids(tokenizer, bos), last_tokens(texts, tokenizer, longest)
+    if wrong := [row for row, ids in enumerate(kept) if not ids]:
+        raise ValueError(f'text {wrong[0]} is {texts[wrong[0]]!r:.60}, which is no token of this tokenizer: leave such rows out')
     length = np.array([len(ids) for ids in kept])
     ids = np.zeros((len(kept), length.max()), np.int32)
     ids[np.arange(ids.shape[1]) < length[:, None]] = np.concatenate(kept)
     classes, y = np.unique(labels, return_inverse=True)
     if group is None: group = pd.factorize(np.array([str(ids) for ids in kept]))[0]
+    ids, length = lead_with(lead, ids), length + len(lead)
     return Examples(ids, length, length - 1, y, np.asarray(group), tuple(classes.tolist()), tokenizer)
 
 # %% ../nbs/lessons/08-tasks.ipynb #cd250b17
@@ -161,6 +165,7 @@ def draw_rows(
     seed:int,
 )->np.ndarray: # rows, increasing; raises ValueError where a class has fewer
     "As many rows of each class, at random."
+    check_whole(n=n, seed=seed)
     counts = labels.value_counts().sort_index()
     if n < 1 or (counts < n).any():
         have = ', '.join(f'{label!r} has {count}' for label, count in counts.items())
@@ -171,10 +176,11 @@ def draw_rows(
 # %% ../nbs/lessons/08-tasks.ipynb #6f4c8e7d
 def load_task(
     name:str, # as in `list_tasks()`
-    tokenizer, # a transformers tokenizer
+    tokenizer, # a transformers tokenizer, or an LM, which has one
     n:int=None, # rows of each class, drawn at random; all rows where not given
     longest:int=64, # tokens to keep of each text, the last ones
     seed:int=0, # the same seed draws the same rows
+    bos='auto', # put a beginning-of-sequence token before each: True, False, or as the tokenizer does
 )->Examples: # raises ValueError for a set that is unknown, left out, refused or too small
     "Load a labelled set as examples, the last token of each marked; a repeated prompt has one group."
     if name in LEFT_OUT: raise ValueError(f'{name!r} is left out of the tasks: it is a set of hateful or toxic text')
@@ -184,16 +190,7 @@ def load_task(
     rows = read_rows(carrier_file('tasks', catalogue().file[name]), ['prompt', 'target'])
     if reason := refusal(name, rows.target.nunique()): raise ValueError(f'the task {name!r} is refused: {reason}')
     if n is not None and len(rows): rows = rows.iloc[draw_rows(rows.target, n, seed)]
-    return from_texts(rows.prompt, rows.target, tokenizer, longest)
-
-# %% ../nbs/lessons/08-tasks.ipynb #89efadd0
-@lru_cache(maxsize=2)
-def spelling(
-    tokenizer, # a transformers tokenizer
-    size:int, # its length, so that one that has grown is read again
-)->list: # text of each token
-    "The vocabulary as text."
-    return tokenizer.batch_decode([[number] for number in range(size)], clean_up_tokenization_spaces=False)
+    return from_texts(rows.prompt, rows.target, tokenizer, longest, bos=bos)
 
 # %% ../nbs/lessons/08-tasks.ipynb #241bc2ed
 def which(
@@ -202,7 +199,7 @@ def which(
     test:Callable, # text of a token -> true or false, or a number
 )->np.ndarray: # (N,)
     "What a test of its text says of each token; each of the vocabulary is tested once."
-    return np.array([test(text) for text in spelling(tokenizer, len(tokenizer))])[tokens.ids]
+    return np.array([test(text) for text in token_texts(tokenizer)])[tokens.ids]
 
 # %% ../nbs/lessons/08-tasks.ipynb #3709247f
 def shift(
@@ -322,15 +319,17 @@ def library_functions()->Iterator[tuple]: # (module, docstring, code without it)
 
 # %% ../nbs/lessons/08-tasks.ipynb #330072ef
 def code_or_prose(
-    tokenizer, # a transformers tokenizer
+    tokenizer, # a transformers tokenizer, or an LM, which has one
     n:int=100, # functions, each with its code and its docstring
     longest:int=64, # tokens to keep of each, the last ones
     seed:int=0, # the same seed draws the same functions
+    bos='auto', # put a beginning-of-sequence token before each: True, False, or as the tokenizer does
 )->Examples: # the group is the module
     "Code and docstrings of the same functions, from Python's own library."
+    check_whole(n=n, seed=seed)
     found = list(library_functions())
     if not 1 <= n <= len(found): raise ValueError(f'{n} functions asked for: the library has {len(found)} with a docstring')
     some = [found[k] for k in np.sort(np.random.default_rng(seed).choice(len(found), n, replace=False))]
     modules, docstrings, code = zip(*some)
     group = np.tile(pd.factorize(np.array(modules))[0], 2)
-    return from_texts(docstrings + code, np.repeat(['prose', 'code'], n), tokenizer, longest, group)
+    return from_texts(docstrings + code, np.repeat(['prose', 'code'], n), tokenizer, longest, group, bos)

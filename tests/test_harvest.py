@@ -309,4 +309,70 @@ def test_the_command_line(tmp_path):
     assert run.returncode == 0 and "' the'" in run.stdout and 'ActivationStore(' in run.stdout, run.stderr
     assert 'hits' in run.stderr and '100%' in run.stderr and 'Loading weights' not in run.stderr.split('harvest:')[-1] and len(run.stderr.replace('\r', '\n').splitlines()) < 80
     store = ActivationStore(tmp_path / 'store')
-    assert store.positions == (-1, 0) and store.manifest['config']['context'] == 128 and store.classes == ('the', 'an')
+    assert store.positions == (-1, 0) and store.manifest['config']['context'] == 128 and store.classes == (' the', ' an')
+
+
+# ---- the right tokens
+
+def test_windows_with_a_token_before_them_are_what_record_reads_bit_for_bit(lm, tmp_path):
+    words = dict(layers=(0, 3), positions=(-15, -14, 0), limit=4, bos=True) # position -15 is the token before the window
+    whole = here('news', lm, TARGETS, out=tmp_path / 'whole', prune=False, **words)
+    recorded, plain = record(lm, whole.examples, (0, 3), (-15, -14, 0)), here('news', lm, TARGETS, out=tmp_path / 'plain', prune=False, layers=0, limit=4)
+    assert (whole.examples.ids[:, 0] == lm.tokenizer.bos_token_id).all() and (whole.examples.ids[:, 1:] == plain.examples.ids).all() and whole.rows.equals(plain.rows)
+    assert (whole.examples.ids[np.arange(len(whole)), whole.examples.at] == whole.rows.token).all() and whole.manifest['config']['bos'] == [lm.tokenizer.bos_token_id]
+    for layer in (0, 3):
+        for position in (-15, -14, 0): assert (whole.at(layer, position) == recorded.at(layer, position)).all()
+    assert whole.manifest['counts']['run'] == 18 * len(whole) == plain.manifest['counts']['run'] + len(whole) and off(plain.at(0), whole.at(0)) > .01
+    assert len(np.unique(whole.at(0, -15), axis=0)) == 1 # which says the same everywhere
+    cut = here('news', lm, TARGETS, out=tmp_path / 'cut', **words)
+    assert max(off(cut.at(layer, position), whole.at(layer, position)) for layer in (0, 3) for position in (-15, -14, 0)) <= 1e-5
+
+
+@pytest.mark.parametrize('prune', [True, False])
+def test_chunks_with_a_token_before_them(lm, tmp_path, prune):
+    store = here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300, bos=True)
+    tokens, bos = tokenize(read_documents('news', 1), lm), [lm.tokenizer.bos_token_id]
+    found = chunks(tokens, find_hits(tokens, lm, TARGETS), 100, 14, 2)
+    values = [plain(lm, np.concatenate([bos, tokens.ids[a:b]]), 2) for a, b in zip(found.start, found.stop)]
+    there = np.stack([values[c][p - found.start[c] + 1] for c, p in zip(found.hits.context, found.hits.place)])
+    assert off(store.at(2), there) <= 1e-5 and store.rows.place.tolist() == found.hits.offset.tolist()
+    assert (store.examples.ids[np.arange(len(store)), store.examples.at] == store.rows.token).all() and (store.examples.ids[:, 0] == bos).all()
+    if not prune: assert store.manifest['counts']['run'] == (found.stop - found.start + 1).sum()
+    with pytest.raises(ValueError, match=r"bos: \[1\] there, \[\] asked for"): here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300)
+    with pytest.raises(ValueError, match='positions .-15,. are out of range'): here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'other', positions=-15, bos=True)
+    longest = lm.model.config.max_position_embeddings
+    with pytest.raises(ValueError, match=f"from 17 to {longest - 1}"): here('news', lm, TARGETS, layers=2, context=longest, out=tmp_path / 'other', bos=True)
+
+
+def test_whole_words_in_a_harvest(lm, tmp_path):
+    source = text(tmp_path / 'text', 'a', ['They saw anoxia, anoxia and anoxia.', '今天的天气很好。我们去公园。'])
+    words = dict(layers=0, before=0, after=0)
+    with pytest.raises(ValueError, match=r'no hit in 2 documents.*whole word left out 3 places.*whole_word=False takes these too'): here(source, lm, {'an': ' an'}, out=tmp_path / 'a', **words)
+    assert len(here(source, lm, {'an': ' an'}, out=tmp_path / 'b', whole_word=False, **words)) == 3
+    with pytest.raises(ValueError, match='whole_word: False there, True asked for'): here(source, lm, {'an': ' an'}, out=tmp_path / 'b', **words)
+    store = here(source, lm, {'de': '的', 'stop': '。'}, out=tmp_path / 'c', **words)
+    ActivationStore(tmp_path / 'c', lm).examples.show(1) # an LM in place of its tokenizer
+    assert np.bincount(store.examples.y).tolist() == [1, 2] and not any('inside' in key for key in store.manifest['counts'])
+    with pytest.warns(UserWarning, match=r"class 'an' .* was never found. The rule that a hit is a whole word left out 3 places"): here(source, lm, {'an': ' an', 'de': '的'}, out=tmp_path / 'd', **words)
+
+
+@pytest.mark.parametrize('words, message', [
+    (dict(lm='model'), 'lm is a model with its tokenizer.*got LlamaForCausalLM'), (dict(lm='tokenizer'), 'lm is a model with its tokenizer'), (dict(targets=[' the', ' an']), 'targets are a mapping'),
+    (dict(before='14'), "before is a whole number; got before='14'"), (dict(after=2.), 'after is a whole number'), (dict(seed='0'), 'seed is a whole number'), (dict(tasks='2'), 'tasks is a whole number'),
+    (dict(limit='2'), 'limit is a whole number'), (dict(before=-1), 'before and after are at least 0'), (dict(bos='yes'), "bos is 'auto', True or False")])
+def test_first_mistakes_of_a_harvest(lm, tmp_path, words, message):
+    words = dict(lm=lm, targets=TARGETS, layers=0, out=tmp_path / 'out') | words
+    lm = {'model': lm.model, 'tokenizer': lm.tokenizer}[words['lm']] if isinstance(words['lm'], str) else lm
+    with pytest.raises(ValueError, match=message): harvest('news', lm, words.pop('targets'), **{k: v for k, v in words.items() if k != 'lm'})
+    assert not (tmp_path / 'out/run').exists()
+
+
+def test_two_spellings_on_the_command_line_are_two_classes(tmp_path):
+    from sparse_probing.cli import app
+    from typer.testing import CliRunner
+    words = ['harvest', '--text', 'news', '--target', 'The', '--target', ' The', '--layers', '0', '--limit', '6', '--tasks', '1', '--before', '0', '--bos', 'true', '--no-whole-word', '--out', str(tmp_path / 'store')]
+    run = CliRunner().invoke(app, words)
+    assert run.exit_code == 0, run.output
+    store = ActivationStore(tmp_path / 'store')
+    assert store.classes == ('The', ' The') and np.bincount(store.examples.y).min() > 0 and store.manifest['config']['bos'] == [1] and not store.manifest['config']['whole_word']
+    assert '--bos is one of auto, true, false' in str(CliRunner().invoke(app, words[:-1] + [str(tmp_path / 'other'), '--bos', 'no']).exception)
