@@ -53,10 +53,11 @@ def blocks(
             raise ValueError(f'the adapter {name!r} of {type(model).__name__} puts virtual tokens '
                              'before the text, which no example has: read the model without it')
     config = model.config.get_text_config()
-    body = next((m for m in model.modules() if getattr(m, 'config', None) is config), model) # not what sees or hears
+    # not in what sees or hears
+    body = next((m for m in model.modules() if getattr(m, 'config', None) is config), model)
     count = getattr(config, 'num_hidden_layers', None)
-    stacks = [m for m in body.modules()
-              if isinstance(m, nn.ModuleList) and len(m) == count and len(list(m[0].children())) > 1]
+    lists = [m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    stacks = [m for m in lists if len(list(m[0].children())) > 1]
     if len(stacks) == 1: return stacks[0]
     raise ValueError(f'{type(model).__name__} is of a family that is not known: '
                      f'a single stack of {count} layers was expected, {len(stacks)} found. '
@@ -91,8 +92,9 @@ def expect_rows(
     "A vector for each token of each row, and nothing that only looks like it."
     laid_out = by_row(value, rows, tokens)
     if laid_out is not None and laid_out.ndim == 3: return laid_out
-    raise ValueError(f'{rows} rows of {tokens} tokens were run, and a module gave '
-                     f'{list(getattr(value, "shape", [type(value).__name__]))}: its numbers cannot be told apart by token')
+    shape = list(getattr(value, 'shape', [type(value).__name__]))
+    raise ValueError(f'{rows} rows of {tokens} tokens were run, and a module gave {shape}: '
+                     'its numbers cannot be told apart by token')
 
 def first(
     value, # a tensor, or several
@@ -116,7 +118,8 @@ def token_ids(
 )->torch.Tensor: # (1, TOKENS)
     "Some ordinary tokens, no two of them neighbours in the vocabulary."
     size, config = vocabulary(model), model.config.get_text_config()
-    special = {getattr(config, f'{kind}_token_id', None) for kind in ('pad', 'bos', 'eos', 'unk', 'mask')}
+    kinds = 'pad', 'bos', 'eos', 'unk', 'mask'
+    special = {getattr(config, f'{kind}_token_id', None) for kind in kinds}
     ordinary = [k for k in range(size - 1, 0, -max(2, size // 50)) if k not in special]
     return torch.tensor([ordinary[:TOKENS]], device=model.device)
 
@@ -130,7 +133,7 @@ class Trial:
         model:nn.Module,
         block:nn.Module, # the last to run
         rows:int=2,
-        edits=(), # a map, or the block for its input -> what edits (..., rows, TOKENS, width) in place
+        edits=(), # a map, or the block for its input -> what edits (..., rows, TOKENS, width)
         following:nn.Module=None, # where given, the pass ends at its door
     ): # raises ValueError where the model cannot be run
         self.rows, self.block, self.edits = rows + (rows == TOKENS), block, dict(edits)
@@ -140,7 +143,8 @@ class Trial:
         handles = [block.register_forward_pre_hook(self.enter, with_kwargs=True),
                    block.register_forward_hook(self.leave if following else self.end)]
         handles += [m.register_forward_hook(self.through) for _, m in linear_maps(block)]
-        if following: handles += [following.register_forward_pre_hook(self.hand_on, with_kwargs=True)]
+        if following:
+            handles += [following.register_forward_pre_hook(self.hand_on, with_kwargs=True)]
         try: run(model, token_ids(model).expand(self.rows, -1))
         except Enough: pass
         finally:
@@ -150,7 +154,8 @@ class Trial:
 
     def edited(self, module, value):
         "A value, or an edited copy of it."
-        if module not in self.edits or not isinstance(value, torch.Tensor) or self.seen(value) is None: return value
+        if module not in self.edits or not isinstance(value, torch.Tensor): return value
+        if self.seen(value) is None: return value
         value = value.clone()
         self.edits[module](self.seen(value))
         return value
@@ -176,8 +181,9 @@ class Trial:
         raise Enough
 
     def hand_on(self, following, inputs, named):
-        values = [v for v in (*inputs, *named.values()) if isinstance(v, torch.Tensor) and v.is_floating_point()]
-        self.handed = [v for v in values if v.shape[:2] == (self.rows, TOKENS) and v.shape[-1] == self.left.shape[-1]]
+        values = [v for v in (*inputs, *named.values()) if isinstance(v, torch.Tensor)]
+        values = [v for v in values if v.is_floating_point() and v.shape[-1] == self.left.shape[-1]]
+        self.handed = [v for v in values if v.shape[:2] == (self.rows, TOKENS)]
         raise Enough
 
 # %% ../nbs/lib/sites.ipynb #42574668
@@ -199,7 +205,8 @@ def differs(
     factor:float=1, # of the first row
 )->torch.Tensor: # bool (TOKENS, width)
     "Where a row differs from the first, or a multiple of it, by more than rounding."
-    reference, other = (value[..., k, :, :].float().reshape(-1, TOKENS, value.shape[-1]) for k in (0, row))
+    width = value.shape[-1]
+    reference, other = (value[..., k, :, :].float().reshape(-1, TOKENS, width) for k in (0, row))
     size = reference.abs().amax((0, 2))[:, None] * abs(factor)
     rounding = ROUNDING if value.dtype == torch.float32 else torch.finfo(value.dtype).eps
     return ((other - factor * reference).abs() > rounding * size).any(0)
@@ -274,7 +281,8 @@ def units_to_poke(
 )->Iterator[tuple]: # (map, unit of its output)
     "Single units that may make the largest input of a writer; a fused gate has twice as many."
     size = linear_shape(writer)[0]
-    largest = int(subject.plain.got[writer][..., 0, PLACE, :].abs().reshape(-1, size).amax(0).argmax())
+    inputs = subject.plain.got[writer][..., 0, PLACE, :].reshape(-1, size)
+    largest = int(inputs.abs().amax(0).argmax())
     fused = sorted({largest, largest + size, 2 * largest, 2 * largest + 1})
     for feeder in subject.running:
         if feeder is writer or feeder in mixing: continue
@@ -292,7 +300,8 @@ def find_feeders(
     def poke(feeder):
         mine = [(row, unit) for row, (_, other, unit) in zip(rows, pokes) if other is feeder]
         def edit(value):
-            for row, unit in mine: value[..., row, PLACE, unit] += 4 * value[..., row, PLACE, :].abs().amax() + 1
+            for row, unit in mine:
+                value[..., row, PLACE, unit] += 4 * value[..., row, PLACE, :].abs().amax() + 1
         return edit
     edits = {feeder: poke(feeder) for _, feeder, _ in pokes} | {m: hold(rows) for m in mixing}
     got = subject.trial(len(pokes), edits).got
@@ -311,7 +320,8 @@ def find_activated(
         mine = [row for row, feeds in zip(rows, feeders.values()) if feeder in feeds]
         def edit(value): value[..., mine, PLACE, :] *= -2
         return edit
-    edits = {f: scale(f) for feeds in feeders.values() for f in feeds} | {m: hold(rows) for m in mixing}
+    edits = {feeder: scale(feeder) for feeds in feeders.values() for feeder in feeds}
+    edits |= {m: hold(rows) for m in mixing}
     got = subject.trial(len(feeders), edits).got
     return [m for row, m in zip(rows, feeders) if differs(got[m], row, -2)[PLACE].any()]
 
@@ -329,12 +339,14 @@ def judge_residual(
     left, handed = subject.plain.left, subject.plain.handed
     if left is None or left.ndim > 3:
         shape = getattr(first(subject.plain.output), 'shape', ())
-        return Refused(f'a block gives numbers laid out as {list(shape)} for {subject.plain.rows} rows '
-                       f'of {TOKENS} tokens, and not one vector for each token of each row')
+        return Refused(f'a block gives numbers laid out as {list(shape)} for {subject.plain.rows} '
+                       f'rows of {TOKENS} tokens, and not one vector for each token of each row')
     if subject.following and not (len(handed) == 1 and torch.equal(handed[0], left)):
         return Refused('what a block gives is not all, or not just, what the next one gets')
     width = subject.model.config.get_text_config().hidden_size
-    if left.shape[-1] != width: return Refused(f'a block gives {left.shape[-1]} numbers for each token, and the model is {width} wide')
+    if left.shape[-1] != width:
+        return Refused(f'a block gives {left.shape[-1]} numbers for each token, '
+                       f'and the model is {width} wide')
     return ''
 
 def judge_attention(
@@ -351,8 +363,10 @@ def judge_attention(
         names += [module, type(subject.block.get_submodule(module)).__name__]
     if not re.search('attn|attention', ' '.join(names).lower()):
         return Refused(f'what mixes tokens ends in {paths[0]}, which is no attention')
-    later = [subject.paths[m] for m in writers[mixing[0]] if subject.paths[m].split('.')[0] == top[0]]
-    return Refused(f'{paths[0]} goes through {later[0]} before it is written') if later else paths[0]
+    moved = map(subject.paths.get, writers[mixing[0]])
+    if later := [path for path in moved if path.split('.')[0] == top[0]]:
+        return Refused(f'{paths[0]} goes through {later[0]} before it is written')
+    return paths[0]
 
 # %% ../nbs/lib/sites.ipynb #5f16946b
 def not_dense(
@@ -363,13 +377,14 @@ def not_dense(
     block, owned = subject.block, set()
     for path, module in block.named_modules():
         if 'expert' in f'{path} {type(module).__name__}'.lower():
-            return f'it is a mixture of experts ({path}): its neurons differ from token to token and are not supported'
+            return (f'it is a mixture of experts ({path}): '
+                    'its neurons differ from token to token and are not supported')
         if linear_shape(module) or isinstance(module, (nn.Embedding, nn.Conv1d)):
             owned |= {id(p) for p in module.parameters()}
     mixers = {subject.paths[m].split('.')[0] for m in mixing}
     for path, p in block.named_parameters():
         if p.ndim > 1 and id(p) not in owned and path.split('.')[0] not in mixers:
-            return f'{path} is a matrix that belongs to no linear map, and what it does is not known'
+            return f'{path} is a matrix of no linear map, and what it does is not known'
     for m, path in subject.paths.items():
         laid_out = subject.plain.got.get(m) is not None and subject.plain.gave.get(m) is not None
         if subject.plain.calls[m] and not laid_out and path.split('.')[0] not in mixers:
@@ -385,11 +400,15 @@ def judge_mlp(
     feeders = find_feeders(subject, [m for m in writers if m not in mixing], mixing)
     fits = {subject.paths[m]: linear_shape(m)[0] for m in find_activated(subject, feeders, mixing)}
     config = subject.model.config.get_text_config()
-    sizes = [getattr(config, name, None) for name in MLP_SIZES]
-    named = [path for path, size in fits.items() if any(size == n or isinstance(n, list) and size in n for n in sizes)]
+    sizes = []
+    for name in MLP_SIZES:
+        size = getattr(config, name, None)
+        sizes += size if isinstance(size, (list, tuple)) else [size] # some have one for each layer
+    named = [path for path, size in fits.items() if size in sizes]
     if len(fits) == 1 or len(named) == 1: return (named or list(fits))[0]
     maps = ', '.join(f'{path} with {size} inputs' for path, size in fits.items()) or 'none'
-    return Refused(f'one map was expected to carry the units of an MLP into the residual stream; seen: {maps}')
+    return Refused('one map was expected to carry the units of an MLP into the residual stream; '
+                   f'seen: {maps}')
 
 # %% ../nbs/lib/sites.ipynb #81f04c83
 class Lookups(TorchDispatchMode):
@@ -426,7 +445,7 @@ def hollow(
 # %% ../nbs/lib/sites.ipynb #36c98bbd
 def survey(
     model:nn.Module,
-)->tuple: # numbers of the blocks in the order in which they run; tokens it can take, None where there is no limit
+)->tuple: # numbers of the blocks as they run; tokens it can take, or None where there is no limit
     "How the blocks of a model follow each other, and how long a text may be."
     stack = blocks(model)
     output = Trial(model, stack[0]).output
@@ -434,7 +453,8 @@ def survey(
     with hollow(stack, output) as ran, Lookups() as lookups: run(model, token_ids(model))
     for rows, numbers in lookups.tables:
         start, steps = int(numbers.min()), numbers.flatten().diff().tolist()
-        if steps == [1] * (TOKENS - 1) and rows >= (longest or 0): longest = min(longest or rows, rows - start)
+        if steps == [1] * (TOKENS - 1) and rows >= (longest or 0):
+            longest = min(longest or rows, rows - start)
     return ran, longest
 
 # %% ../nbs/lib/sites.ipynb #8cb4a115
@@ -444,7 +464,8 @@ def layer_kind(
     block:nn.Module,
 )->tuple: # equal for blocks of the same make
     "The modules of a block and the shapes of their weights."
-    return tuple((path, type(m), *(tuple(p.shape) for p in m.parameters(recurse=False))) for path, m in block.named_modules())
+    def shapes(module): return tuple(tuple(p.shape) for p in module.parameters(recurse=False))
+    return tuple((path, type(m), shapes(m)) for path, m in block.named_modules())
 
 def examine(
     model:nn.Module,
@@ -459,7 +480,8 @@ def examine(
     mixing = find_mixing(subject, list(writers))
     mlp, attention = judge_mlp(subject, writers, mixing), judge_attention(subject, writers, mixing)
     neurons = 0 if isinstance(mlp, Refused) else linear_shape(subject.block.get_submodule(mlp))[0]
-    return {'neurons': (mlp, neurons), 'mlp': (mlp, width), 'attention': (attention, width), 'residual': (residual, width)}
+    return {'neurons': (mlp, neurons), 'mlp': (mlp, width),
+            'attention': (attention, width), 'residual': (residual, width)}
 
 # %% ../nbs/lib/sites.ipynb #03ec746e
 class Knowledge:
@@ -468,7 +490,8 @@ class Knowledge:
         self.modules, self.stack = list(model.modules()), blocks(model)
         self.ran, self.longest = survey(model)
         self.kinds = [layer_kind(block) for block in self.stack]
-        self.homes = Counter(m for block in self.stack for m in set(block.modules())) # blocks that a module is in
+        # in how many blocks each module is
+        self.homes = Counter(m for block in self.stack for m in set(block.modules()))
         self.verdicts = {} # kind of layer -> site -> (path or Refused, width)
         self.padding = {} # (last layer, site) -> whether padding changes it
 
@@ -496,8 +519,8 @@ def trying(
         with in_eval_mode(model): yield
     except ValueError: raise
     except Exception as e:
-        raise ValueError(f'{type(model).__name__} is of a family that is not known: it was tried out on {TOKENS} tokens, '
-                         f'and failed ({type(e).__name__}: {e!s:.200})') from e
+        raise ValueError(f'{type(model).__name__} is of a family that is not known: it was tried '
+                         f'out on {TOKENS} tokens, and failed ({type(e).__name__}: {e!s:.200})') from e
 
 # %% ../nbs/lib/sites.ipynb #274a5d8c
 @dataclass(frozen=True)
@@ -511,8 +534,10 @@ class Site:
         keep:Callable, # given what passes by, in each forward pass
     ): # a handle, whose `remove` ends it
         "Hand on what enters or leaves the module."
-        if self.reads_input: return self.module.register_forward_pre_hook(lambda module, inputs: keep(first(inputs)))
-        return self.module.register_forward_hook(lambda module, inputs, output: keep(first(output)))
+        def before(module, inputs): keep(first(inputs))
+        def after(module, inputs, output): keep(first(output))
+        if self.reads_input: return self.module.register_forward_pre_hook(before)
+        return self.module.register_forward_hook(after)
 
 def find_site(
     model:nn.Module, # a transformers model
@@ -526,12 +551,14 @@ def find_site(
         with trying(model): known.verdicts[kind] = examine(model, layer)
     path, width = known.verdicts[kind][site]
     if layer not in known.ran: path = Refused('it does not run for text alone')
-    elif known.ran != sorted(set(known.ran)): path = Refused(f'the layers run in the order {known.ran}')
+    elif known.ran != sorted(set(known.ran)):
+        path = Refused(f'the layers run in the order {known.ran}')
     elif not isinstance(path, Refused) and known.homes[block.get_submodule(path)] > 1:
         path = Refused(f'it shares {path} with another layer')
-    if not isinstance(path, Refused): return Site(block.get_submodule(path), site == 'neurons', width)
-    raise ValueError(f'{type(model).__name__}, layer {layer}: the site {site!r} is not known to be in one place, '
-                     f'and is not read: {path}')
+    if not isinstance(path, Refused):
+        return Site(block.get_submodule(path), site == 'neurons', width)
+    raise ValueError(f'{type(model).__name__}, layer {layer}: the site {site!r} is not known to be '
+                     f'in one place, and is not read: {path}')
 
 # %% ../nbs/lib/sites.ipynb #fbf0fe7e
 def neuron_input(
