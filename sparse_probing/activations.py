@@ -107,6 +107,8 @@ def check_types(lm:LM, examples:Examples)->None:
     if not isinstance(lm, LM):
         raise TypeError(f'an LM is needed, as `load_lm` gives it; got {type(lm).__name__}. '
                         'Of a model of your own make one: LM(model, tokenizer, name)')
+    if not hasattr(lm.model, 'base_model'):
+        raise TypeError(f'the model of an LM is one of transformers, or an adapter around it; got {type(lm.model).__name__}')
     if not isinstance(examples, Examples):
         raise TypeError(f'Examples are needed, as `contrast`, `from_texts` or `load_task` give them; got {type(examples).__name__}')
 

@@ -121,7 +121,8 @@ def token_ids(
     kinds = 'pad', 'bos', 'eos', 'unk', 'mask'
     special = {getattr(config, f'{kind}_token_id', None) for kind in kinds}
     ordinary = [k for k in range(size - 1, 0, -max(2, size // 50)) if k not in special]
-    return torch.tensor([ordinary[:TOKENS]], device=model.device)
+    enough = (ordinary or [0]) * TOKENS # a small vocabulary is gone through again
+    return torch.tensor([enough[:TOKENS]], device=model.device)
 
 class Enough(Exception):
     "Raised inside a forward pass to end it."

@@ -254,6 +254,7 @@ def test_a_model_without_a_limit():
 
 @pytest.mark.parametrize('words, message', [
     (dict(lm='smollm2'), 'an LM is needed, as `load_lm` gives it; got str'), (dict(lm=tiny(FAMILIES['GPT-2'][0]).model), r'LM\(model, tokenizer, name\)'),
+    (dict(lm=LM(torch.nn.DataParallel(tiny(FAMILIES['GPT-2'][0]).model), None, 'wrapped')), 'the model of an LM is one of transformers.*got DataParallel'),
     (dict(examples=['The cat', 'a dog']), 'Examples are needed, as `contrast`, `from_texts` or `load_task` give them; got list'), (dict(examples='text'), 'Examples are needed'),
     (dict(layers='3'), "layers are whole numbers, such as 3 or .0, 3.; got '3'"), (dict(layers=1.5), 'layers are whole numbers'), (dict(layers=['1', '2']), 'layers are whole numbers'),
     (dict(layers=[[1, 2]]), 'layers are whole numbers'), (dict(layers=True), 'layers are whole numbers'), (dict(layers=[1, None]), 'layers are whole numbers'), (dict(layers={1, 2}), 'layers are whole numbers'),
