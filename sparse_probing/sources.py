@@ -199,7 +199,7 @@ def hub_answers(
     try: return bool(HfApi().model_info(name, revision=revision, timeout=5))
     except (httpx.TransportError, OfflineModeIsEnabled): return False
 
-# %% ../nbs/lessons/01-sources.ipynb #13b15b19
+# %% ../nbs/lessons/01-sources.ipynb #ce55325e
 def refuse_adapter(
     source:str, # a local folder or a hub id
     **options, # `revision`, `local_files_only`
@@ -208,11 +208,11 @@ def refuse_adapter(
     if not (file := find_adapter_config_file(source, **options)): return
     try: base = json.loads(Path(file).read_text(encoding='utf-8'))['base_model_name_or_path']
     except (ValueError, KeyError, TypeError): base = 'not named'
-    raise OSError(f'this is an adapter of the model {base!r} (it has an '
-                  'adapter_config.json), not a whole model. Merge the two once, with the package peft: '
-                  '`PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)'
-                  '`; save the tokenizer of the model into the same folder, and load that folder. '
-                  'Tuned prompts cannot be merged, and not be read')
+    raise OSError(f'this is an adapter of the model {base!r} (it has an adapter_config.json), not a '
+                  'whole model. Merge the two once, with the package peft: '
+                  '`PeftModel.from_pretrained(model, adapter).merge_and_unload()'
+                  '.save_pretrained(folder)`; save the tokenizer of the model into the same folder, '
+                  'and load that folder. Only tuned prompts cannot be merged')
 
 def model_class(
     architectures:list, # of a configuration
@@ -226,7 +226,7 @@ def model_class(
                       f'of transformers {transformers.__version__}')
     return named
 
-# %% ../nbs/lessons/01-sources.ipynb #177d57fe
+# %% ../nbs/lessons/01-sources.ipynb #6e37a99e
 def place_and_type(
     device:str, # 'cpu', 'cuda', ...; None for a GPU where there is one
     dtype:torch.dtype, # or its name; None for float32
@@ -242,7 +242,7 @@ def place_and_type(
         raise ValueError(f"cannot compute on the device {device!r} ({e}): "
                          "choose 'cpu', or 'cuda' on a machine with a GPU") from e
 
-# %% ../nbs/lessons/01-sources.ipynb #7e4e7ea3
+# %% ../nbs/lessons/01-sources.ipynb #d8e58b1b
 def load_checkpoint(
     name:str|Path, # as in `load_lm`
     dtype:torch.dtype,
@@ -407,7 +407,7 @@ def check_row(
         own_id = f'{path}/{number}'
     return dict(text=text, id=str(own_id), metadata=row)
 
-# %% ../nbs/lessons/01-sources.ipynb #39ed43fc
+# %% ../nbs/lessons/01-sources.ipynb #8f4a897a
 UNPACK = {'': BufferedReader, '.gz': lambda raw: GzipFile(fileobj=raw),
           '.zst': lambda raw: BufferedReader(pa.CompressedInputStream(raw, 'zstd'))}
 
@@ -419,7 +419,7 @@ def split_ending(
     packed = next((ending for ending in ('.gz', '.zst') if name.endswith(ending)), '')
     return Path(name.removesuffix(packed)).suffix, packed
 
-# %% ../nbs/lessons/01-sources.ipynb #08496ea8
+# %% ../nbs/lessons/01-sources.ipynb #7dc5905c
 def parse_line(
     line:bytes, # of a JSONL file
 ): # what it holds; where it holds no JSON, a ValueError that says so
@@ -451,16 +451,17 @@ class TextReader(BaseDiskReader):
             if line.strip(): yield parse_line(line)
 
     def read_file(self, filepath):
-        unpack = UNPACK[split_ending(filepath)[1]]
-        with self.data_folder.open(filepath, 'rb') as raw, unpack(raw) as file:
+        packed = split_ending(filepath)[1]
+        with self.data_folder.open(filepath, 'rb') as raw, UNPACK[packed](raw) as file:
             start = file.peek(4)
+            if packed and not start and not raw.tell(): raise EOFError('nothing is left of it')
             for sign, fault in FOREIGN.items():
                 if start.startswith(sign):
                     raise ValueError(f'{self.data_folder.resolve_paths(filepath)} is {fault}')
             for number, row in enumerate(self.rows(file, filepath)):
                 yield self.get_document_from_dict(row, filepath, number)
 
-# %% ../nbs/lessons/01-sources.ipynb #7eae2486
+# %% ../nbs/lessons/01-sources.ipynb #39479cdc
 def values(
     column:pa.Array,
 )->list: # its values; an error in place of one that Python cannot hold, as a date in the year 33658
@@ -504,7 +505,7 @@ def files_under(
         if entry['type'] == 'directory': yield from files_under(fs, entry['name'])
         else: yield entry['name']
 
-# %% ../nbs/lessons/01-sources.ipynb #6b3440fe
+# %% ../nbs/lessons/01-sources.ipynb #8ae745ab
 def split_pattern(
     fs, # an fsspec file system
     path:str, # on it, maybe with a pattern
@@ -518,7 +519,7 @@ def split_pattern(
                          f'such as {wrong[0]}: write it between slashes, as in **/*.jsonl')
     return '/'.join(parts[:first]) or '/', parts[first:]
 
-# %% ../nbs/lessons/01-sources.ipynb #e5f46efe
+# %% ../nbs/lessons/01-sources.ipynb #f3d836ed
 def matching(
     fs, # an fsspec file system
     folder:str, # on it
@@ -570,6 +571,7 @@ def find_files(
             ending = ''.join(split_ending(file))
             kind = 'folders in a pattern' if file.endswith('/') else f'files that end in {ending!r}'
             if reader_class(file): yield file.removeprefix(folder.rstrip('/')).lstrip('/')
+            elif file.endswith('/') and '**' in parts: continue # what is in it, is found by itself
             elif kind not in aside:
                 aside.add(kind)
                 warnings.warn(f'{kind} are not read, such as {file}')
@@ -592,7 +594,8 @@ def naming(
         raise ConnectionError(f'cannot reach {source}: {e}. Without a network use an embedded '
                               "text, read_documents('wiki')") from e
     except (FileNotFoundError, PermissionError): raise
-    except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError) as e:
+    except EOFError as e: raise ValueError(f'{source} is damaged, it was truncated: {e}') from e
+    except (OSError, zlib.error, pa.ArrowException, UnicodeDecodeError) as e:
         raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
 
 # %% ../nbs/lessons/01-sources.ipynb #d1e3c4c9
@@ -605,7 +608,7 @@ def read_file(
     with naming(folder.resolve_paths(path)):
         yield from reader_class(path)(folder, adapter=adapter).read_file(path)
 
-# %% ../nbs/lessons/01-sources.ipynb #d66bb89d
+# %% ../nbs/lessons/01-sources.ipynb #8246bd77
 CONVERTERS = {'wiki': convert_wiki, 'news': convert_news}
 
 def check_source(
