@@ -48,7 +48,7 @@ from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 from mwparserfromhell.nodes import Comment, ExternalLink, Heading, HTMLEntity, Tag, Template, Text, Wikilink
 from platformdirs import user_cache_path
@@ -562,8 +562,7 @@ def find_files(
     "The readable files of a source, in the order of their names."
     fs, path = url_to_fs(str(source))
     folder, parts = split_pattern(fs, path)
-    is_file = not parts and fs.isfile(folder)
-    if is_file: folder = folder.rpartition('/')[0] or '/'
+    if is_file := not parts and fs.isfile(folder): folder = folder.rpartition('/')[0] or '/'
     def readable():
         paths = sorted(set(matching(fs, folder, parts))) if parts else files_under(fs, folder)
         aside = set()
