@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CARRIERS', 'ENDINGS', 'RECIPE', 'FINEWEB', 'GAP', 'PLAIN_TAGS', 'MARKS', 'NOT_TEXT', 'BACK_MATTER', 'SENTENCES',
-           'LEFT_OVER', 'MEND', 'UNPACK', 'FOREIGN', 'NAMED', 'READERS', 'CONVERTERS', 'carrier_file', 'cache_folder',
+           'LEFT_OVER', 'MEND', 'UNPACK', 'FOREIGN', 'NAMED', 'READERS', 'EMBEDDED', 'carrier_file', 'cache_folder',
            'cache_name', 'alone', 'build_once', 'convert_smollm2', 'LM', 'hub_answers', 'refuse_adapter', 'model_class',
            'place_and_type', 'load_checkpoint', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
            'convert_wiki', 'convert_news', 'check_row', 'split_ending', 'parse_line', 'TextReader', 'values',
@@ -244,13 +244,12 @@ def place_and_type(
 
 # %% ../nbs/lessons/01-sources.ipynb #d8e58b1b
 def load_checkpoint(
-    name:str|Path, # as in `load_lm`
+    name:str|Path, # a hub id or a local folder
     dtype:torch.dtype,
     revision:str, # as in `load_lm`
 )->tuple: # the model and its tokenizer; raises whatever stands in the way
     "Load both by way of transformers; code of a checkpoint is never run nor asked about."
     folder = Path(name).expanduser()
-    if name == 'smollm2': folder = build_once(cache_name(name), convert_smollm2)
     if folder.is_file(): raise OSError('it is a file: give the folder that `save_pretrained` wrote')
     source = str(folder if folder.is_dir() else name)
     local = folder.is_dir() or not hub_answers(source, revision)
@@ -276,7 +275,8 @@ def load_lm(
     if not isinstance(name, str | os.PathLike) or not str(name):
         raise TypeError(f"the name of a model is 'smollm2', a hub id or a folder; got {name!r:.80}")
     device, dtype = place_and_type(device, dtype)
-    try: model, tokenizer = load_checkpoint(name, dtype, revision)
+    source = build_once(cache_name(name), convert_smollm2) if name == 'smollm2' else name
+    try: model, tokenizer = load_checkpoint(source, dtype, revision)
     except Exception as e: # there is no end to what a checkpoint can have wrong
         needs_code = 'trust_remote_code' in str(e)
         cause = 'it loads only by code of its own, which is never run' if needs_code else e
@@ -608,7 +608,7 @@ def read_file(
         yield from reader_class(path)(folder, adapter=adapter).read_file(path)
 
 # %% ../nbs/lessons/01-sources.ipynb #8246bd77
-CONVERTERS = {'wiki': convert_wiki, 'news': convert_news}
+EMBEDDED = 'wiki', 'news'
 
 def check_source(
     source:str|Path, # as in `read_documents`
@@ -623,7 +623,7 @@ def canonical(
 )->str: # a name as it is, a path from the root of the disk, an address as its file system writes it
     "The one spelling of a source, whichever way it was written."
     check_source(source)
-    if source in CONVERTERS or source in NAMED or '::' in str(source): return str(source)
+    if source in EMBEDDED or source in NAMED or '::' in str(source): return str(source)
     fs, path = url_to_fs(str(source))
     if not isinstance(fs, LocalFileSystem): return fs.unstrip_protocol(path)
     there, parts = split_pattern(fs, path)
@@ -638,7 +638,7 @@ def source_files(
 )->tuple: # (folder, iterator of paths below it); raises as `read_documents` does
     "The files of an embedded text, a hub, or a path."
     check_source(source)
-    convert = CONVERTERS.get(source)
+    convert = {'wiki': convert_wiki, 'news': convert_news}.get(source)
     location = build_once(cache_name(source), convert) if convert else NAMED.get(source, source)
     with naming(source): return find_files(location)
 
