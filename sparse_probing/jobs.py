@@ -27,35 +27,36 @@ from tqdm.auto import tqdm
 
 from .examples import left_out
 from .executors import progress
-from .sources import check_row, naming, read_file, source_files
+from .sources import (canonical, check_row, naming, read_file, source_files,
+                                    split_ending)
 from .store import digest, file_digest, put, read_header, reading, to_json, write_rows
 
 # %% ../nbs/lib/jobs.ipynb #7cb11a57
 def count_documents(
-    fs, # an fsspec file system
-    path:str, # a file on it
+    fs:DataFolder, # the folder of a source
+    path:str, # a file below it
     most:int, # count no further
 )->int: # those before the damage, in a damaged file
     "How many documents a file has."
     count = 0
     try:
-        with naming(path):
-            if path.endswith('.parquet'):
+        with naming(fs.resolve_paths(path)):
+            if split_ending(path)[0] == '.parquet':
                 with fs.open(path, 'rb') as file: return min(most, pq.ParquetFile(file).metadata.num_rows)
             for _ in islice(read_file(fs, path, mark), most): count += 1
     except ValueError: pass # the task that reads the file says what is wrong with it
     return count
 
 def plan(
-    source:str, # as in `read_documents`
+    source:str|Path, # as in `read_documents`
     limit:int=None, # documents
-)->tuple: # file system, list of (path, how many documents to take of it or None for all), documents in all or None where that is not known
+)->tuple: # folder, list of (path below it, how many documents to take of it or None for all), documents in all or None where that is not known
     "Choose the files of a harvest."
     if limit is not None and limit < 1: raise ValueError(f'limit must be at least 1, got {limit}')
-    fs, paths = source_files(str(source))
+    fs, paths = source_files(canonical(source))
     if limit is None:
         files = [(path, None) for path in paths]
-        known = 'file' in fs.protocol and all(path.endswith('.parquet') for path, _ in files)
+        known = fs.is_local() and all(split_ending(path)[0] == '.parquet' for path, _ in files)
         return fs, files, sum(count_documents(fs, path, 2**63) for path, _ in files) if known else None
     files, left = [], limit
     for path in paths:
@@ -76,7 +77,7 @@ class Deal(PipelineStep):
     "Read the documents of one task: whole files where there are enough of them, else every so many documents of a file."
     name, type = 'deal', 'reader'
     def __init__(self,
-        fs, # an fsspec file system
+        fs:DataFolder, # the folder of a source
         files:list, # (path, how many documents to take or None), as `plan` returns them
         skip:bool=False, # mark what cannot be read, and go on
     ):

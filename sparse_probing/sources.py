@@ -4,32 +4,38 @@
 
 # %% auto #0
 __all__ = ['CARRIERS', 'ENDINGS', 'RECIPE', 'FINEWEB', 'GAP', 'PLAIN_TAGS', 'MARKS', 'NOT_TEXT', 'BACK_MATTER', 'SENTENCES',
-           'LEFT_OVER', 'NAMED', 'READERS', 'carrier_file', 'cache_folder', 'cache_name', 'alone', 'build_once',
-           'convert_smollm2', 'LM', 'hub_answers', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
-           'convert_wiki', 'convert_news', 'check_row', 'TextReader', 'files_under', 'reader_class', 'find_files',
-           'naming', 'read_file', 'source_files', 'read_documents']
+           'LEFT_OVER', 'MEND', 'UNPACK', 'FOREIGN', 'NAMED', 'READERS', 'EMBEDDED', 'carrier_file', 'cache_folder',
+           'cache_name', 'alone', 'build_once', 'convert_smollm2', 'LM', 'hub_answers', 'refuse_adapter', 'model_class',
+           'place_and_type', 'load_checkpoint', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
+           'convert_wiki', 'convert_news', 'check_row', 'split_ending', 'parse_line', 'TextReader', 'values',
+           'TableReader', 'is_hidden', 'entries', 'files_under', 'split_pattern', 'matching', 'reader_class',
+           'find_files', 'naming', 'read_file', 'check_source', 'canonical', 'source_files', 'read_documents']
 
 # %% ../nbs/lessons/01-sources.ipynb #419c4a40
+import fnmatch
 import hashlib
+import json
 import os
 import re
 import shutil
 import sys
 import warnings
 import xml.etree.ElementTree as ET
+import zlib
 from base64 import urlsafe_b64encode
 from bz2 import open as open_bz2
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import has_magic
+from gzip import GzipFile
 from importlib import metadata
-from io import TextIOWrapper
+from io import BufferedReader
 from itertools import chain, islice
 from pathlib import Path
 
 import mwparserfromhell
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -40,15 +46,17 @@ from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
 from filelock import FileLock, Timeout
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import httpx
 from mwparserfromhell.nodes import Comment, ExternalLink, Heading, HTMLEntity, Tag, Template, Text, Wikilink
 from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
-from transformers import (AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
+from transformers import (AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel,
                           PreTrainedTokenizerFast)
+from transformers.utils import find_adapter_config_file
 
 from .sites import site_width
 
@@ -141,8 +149,9 @@ def convert_smollm2(
 )->None:
     "Turn the embedded GGUF file into an ordinary model folder."
     file = carrier_file('smollm2')
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    quantised = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32,
+                                                     trust_remote_code=False)
     settings = {k: v for k, v in quantised.config.to_dict().items() if k != 'quantization_config'}
     model = type(quantised)(type(quantised.config).from_dict(settings))
     model.load_state_dict(quantised.state_dict())
@@ -191,30 +200,91 @@ def hub_answers(
     try: return bool(HfApi().model_info(name, revision=revision, timeout=5))
     except (httpx.TransportError, OfflineModeIsEnabled): return False
 
+# %% ../nbs/lessons/01-sources.ipynb #ce55325e
+def refuse_adapter(
+    source:str, # a local folder or a hub id
+    **options, # `revision`, `local_files_only`
+)->None: # raises OSError where an adapter lies there
+    "An adapter is a change to a model and not a model; say how the two become one."
+    if not (file := find_adapter_config_file(source, **options)): return
+    try: base = json.loads(Path(file).read_text(encoding='utf-8'))['base_model_name_or_path']
+    except (ValueError, KeyError, TypeError): base = 'not named'
+    raise OSError(f'this is an adapter of the model {base!r} (it has an adapter_config.json), not a '
+                  'whole model. Merge the two once, with the package peft: '
+                  '`PeftModel.from_pretrained(model, adapter).merge_and_unload()'
+                  '.save_pretrained(folder)`; save the tokenizer of the model into the same folder, '
+                  'and load that folder. Only tuned prompts cannot be merged')
+
+def model_class(
+    architectures:list, # of a configuration
+)->type: # raises OSError where it is none
+    "The class that a checkpoint was saved as."
+    if not architectures: return AutoModel
+    name = architectures[0] if isinstance(architectures, list) else architectures
+    named = getattr(transformers, str(name), None)
+    if not (isinstance(named, type) and issubclass(named, PreTrainedModel)):
+        raise OSError(f'its config.json names the architecture {name!r}, which is no model '
+                      f'of transformers {transformers.__version__}')
+    return named
+
+# %% ../nbs/lessons/01-sources.ipynb #6e37a99e
+def place_and_type(
+    device:str, # 'cpu', 'cuda', ...; None for a GPU where there is one
+    dtype:torch.dtype, # or its name; None for float32
+)->tuple[torch.device, torch.dtype]: # raises ValueError for what is not to be had
+    "Where a model goes and what its numbers are, tried out before anything is loaded."
+    numbers = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype or torch.float32
+    if not (isinstance(numbers, torch.dtype) and numbers.is_floating_point):
+        raise ValueError('dtype is a kind of floating-point number, such as torch.float16; '
+                         f'got {dtype!r}')
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try: return torch.empty(0, device=device, dtype=numbers).device, numbers
+    except (RuntimeError, AssertionError, TypeError) as e:
+        raise ValueError(f"cannot compute on the device {device!r} ({e}): "
+                         "choose 'cpu', or 'cuda' on a machine with a GPU") from e
+
+# %% ../nbs/lessons/01-sources.ipynb #d8e58b1b
+def load_checkpoint(
+    name:str|Path, # a hub id or a local folder
+    dtype:torch.dtype,
+    revision:str, # as in `load_lm`
+)->tuple: # the model and its tokenizer; raises whatever stands in the way
+    "Load both by way of transformers; code of a checkpoint is never run nor asked about."
+    folder = Path(name).expanduser()
+    if folder.is_file(): raise OSError('it is a file: give the folder that `save_pretrained` wrote')
+    source = str(folder if folder.is_dir() else name)
+    local = folder.is_dir() or not hub_answers(source, revision)
+    options = dict(revision=revision, local_files_only=local)
+    refuse_adapter(source, **options)
+    options['trust_remote_code'] = False
+    config = AutoConfig.from_pretrained(source, **options)
+    tokenizer = AutoTokenizer.from_pretrained(source, **options)
+    if not tokenizer.encode('text', add_special_tokens=False): # transformers makes an empty one
+        raise OSError('it has no tokenizer: save that into the same folder')
+    model = model_class(config.architectures).from_pretrained(
+        source, config=config, dtype=dtype, use_safetensors=True, **options)
+    return model, tokenizer
+
 # %% ../nbs/lessons/01-sources.ipynb #5ac08233
 def load_lm(
-    name:str='smollm2', # 'smollm2' (embedded), a hub id, or a local folder
+    name:str|Path='smollm2', # 'smollm2' (embedded), a hub id, or a local folder
     device:str=None, # 'cpu', 'cuda', ...; a GPU where there is one
     dtype:torch.dtype=None, # float32 where not given
     revision:str=None, # branch, tag or commit of a hub model
 )->LM: # raises OSError where the model cannot be had, with the embedded default named
     "Load a language model and its tokenizer in eval mode."
-    source = build_once(cache_name(name), convert_smollm2) if name == 'smollm2' else Path(name).expanduser()
-    source = str(source if source.is_dir() else name)
-    try:
-        local = Path(source).is_dir() or not hub_answers(source, revision)
-        options = dict(revision=revision, local_files_only=local)
-        config = AutoConfig.from_pretrained(source, **options)
-        model_class = getattr(transformers, (config.architectures or ['AutoModel'])[0])
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = model_class.from_pretrained(source, dtype=dtype or torch.float32,
-                                            use_safetensors=True, **options)
-    except (OSError, HFValidationError, AttributeError, SafetensorError) as e:
-        raise OSError(f'cannot load the model {name!r}, neither from a local folder nor from the hub. '
-                      'It must be of a family that transformers knows, with its weights as safetensors. '
-                      "Without a network use the embedded model, load_lm('smollm2'). "
-                      f'The cause: {e}') from e
-    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if not isinstance(name, str | os.PathLike) or not str(name):
+        raise TypeError(f"the name of a model is 'smollm2', a hub id or a folder; got {name!r:.80}")
+    device, dtype = place_and_type(device, dtype)
+    source = build_once(cache_name(name), convert_smollm2) if name == 'smollm2' else name
+    try: model, tokenizer = load_checkpoint(source, dtype, revision)
+    except Exception as e: # there is no end to what a checkpoint can have wrong
+        needs_code = 'trust_remote_code' in str(e)
+        cause = 'it loads only by code of its own, which is never run' if needs_code else e
+        raise OSError(f'cannot load the model {str(name)!r}, neither from a local folder nor from '
+                      'the hub. It must be of a family that transformers knows, with its weights as '
+                      "safetensors. Without a network use the embedded model, load_lm('smollm2'). "
+                      f'The cause: {cause}') from e
     return LM(model.to(device).eval(), tokenizer, str(name))
 
 # %% ../nbs/lessons/01-sources.ipynb #6de266ce
@@ -311,118 +381,273 @@ def convert_news(
     pq.write_table(pa.Table.from_pylist(rows, FINEWEB), folder / 'news.parquet')
 
 # %% ../nbs/lessons/01-sources.ipynb #0b4f1f64
+MEND = {bytes: 'decode the column to strings', list: 'join its pieces to one string'}
+
 def check_row(
     reader:BaseDiskReader, # the reader that met the row
-    row:dict, # its fields
-    path:str, # its file
-    number:int, # its place in the file
+    row:dict, # its fields, or the error that stands in their place
+    path:str, # its file, below the source
+    number:int, # its place among the rows of the file, from 0
 )->dict: # the fields of a datatrove Document; raises ValueError where there is no text
     "Turn one row into the fields of a document, or say what is wrong with it."
-    if not isinstance(row, dict):
-        raise ValueError(f"{path}, document {number}: it is {row!r:.40}, not an object with a field 'text'")
-    text = row.pop('text', None)
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{path}, document {number}: it is empty. A document needs text under 'text'; "
-                         f'beside it the row has {sorted(row) or "nothing"}. '
-                         'Rename the column, or drop the row')
-    return dict(text=text, id=str(row.pop('id', f'{path}/{number}')), metadata=row)
+    def refuse(fault):
+        file, line = reader.data_folder.resolve_paths(path), getattr(reader, 'line', None)
+        raise ValueError(f'{file}, {f"line {line}, " if line else ""}document {number}: {fault}')
+    if isinstance(row, Exception): refuse(row)
+    if not isinstance(row, dict): refuse(f"it is {row!r:.40}, not an object with a field 'text'")
+    text, own_id = row.pop('text', None), row.pop('id', None)
+    if isinstance(text, Exception): refuse(text)
+    if not isinstance(text, str | None):
+        refuse(f'its text is of type {type(text).__name__}, not a string: {text!r:.40}. '
+               f'To mend it, {MEND.get(type(text), "write it as a string")}, or drop the row')
+    text = (text or '').lstrip('\ufeff') # a mark of byte order is no character of the text
+    if not text.strip():
+        refuse("it is empty. A document needs text under 'text'; beside it the row has "
+               f'{sorted(row) or "nothing"}. Rename the column, or drop the row')
+    if own_id is None or own_id != own_id or not str(own_id).strip(): # NaN is not equal to itself
+        own_id = f'{path}/{number}'
+    return dict(text=text, id=str(own_id), metadata=row)
+
+# %% ../nbs/lessons/01-sources.ipynb #8f4a897a
+UNPACK = {'': BufferedReader, '.gz': lambda raw: GzipFile(fileobj=raw),
+          '.zst': lambda raw: BufferedReader(pa.CompressedInputStream(raw, 'zstd'))}
+
+def split_ending(
+    path:str, # of a file
+)->tuple[str, str]: # such as ('.jsonl', '.gz') or ('.txt', ''), in small letters
+    "How a file is written, and how it is compressed, by the end of its name and nothing before it."
+    name = path.rpartition('/')[2].lower()
+    packed = next((ending for ending in ('.gz', '.zst') if name.endswith(ending)), '')
+    return Path(name.removesuffix(packed)).suffix, packed
+
+# %% ../nbs/lessons/01-sources.ipynb #7dc5905c
+def parse_line(
+    line:bytes, # of a JSONL file
+): # what it holds; where it holds no JSON, a ValueError that says so
+    "Read one line, and hand an error on in place of a row, so that it costs no other line."
+    try:
+        row = json.loads(line.strip().removeprefix(BOM_UTF8).decode())
+        if b'\\u' in line: json.dumps(row, ensure_ascii=False).encode() # no half surrogates
+        return row
+    except json.JSONDecodeError as e: fault = f'{e.msg} (character {e.pos})'
+    except (ValueError, RecursionError) as e: fault = e
+    return ValueError(f'it is not valid JSON in UTF-8: {fault}')
 
 # %% ../nbs/lessons/01-sources.ipynb #db589e4b
+FOREIGN = {b'\0\0\xfe\xff': 'in UTF-32, not in UTF-8: convert it, such as with iconv',
+           b'\xff\xfe': 'in UTF-16 or UTF-32, not in UTF-8: convert it, such as with iconv',
+           b'\xfe\xff': 'in UTF-16, not in UTF-8: convert it, such as with iconv',
+           b'\x1f\x8b': 'compressed with gzip: let its name end in .gz',
+           b'\x28\xb5\x2f\xfd': 'compressed with zstd: let its name end in .zst'}
+
 class TextReader(BaseDiskReader):
     "Read JSONL or plain text, also .gz and .zst, as datatrove documents."
-    name = 'Text'
+    name, line = 'Text', None # in a JSONL file, the line that is read, counted from 1
 
     def rows(self, file, path):
-        if '.jsonl' not in path: yield {'text': file.read()}
-        else: yield from (orjson.loads(line) for line in file if line.strip())
+        if split_ending(path)[0] == '.txt':
+            yield {'text': file.read().decode()}
+            return
+        for self.line, line in enumerate(file, 1):
+            if line.strip(): yield parse_line(line)
 
     def read_file(self, filepath):
-        compression = {'.gz': 'gzip', '.zst': 'zstd'}.get(Path(filepath).suffix)
-        with self.data_folder.open(filepath, 'rb') as raw:
-            stream = pa.CompressedInputStream(raw, compression) if compression else raw
-            with TextIOWrapper(stream, encoding='utf-8', newline='\n') as file:
-                for number, row in enumerate(self.rows(file, filepath)):
-                    yield self.get_document_from_dict(row, filepath, number)
+        packed = split_ending(filepath)[1]
+        with self.data_folder.open(filepath, 'rb') as raw, UNPACK[packed](raw) as file:
+            start = file.peek(4)
+            if packed and not start and not raw.tell(): raise EOFError('nothing is left of it')
+            for sign, fault in FOREIGN.items():
+                if start.startswith(sign):
+                    raise ValueError(f'{self.data_folder.resolve_paths(filepath)} is {fault}')
+            for number, row in enumerate(self.rows(file, filepath)):
+                yield self.get_document_from_dict(row, filepath, number)
+
+# %% ../nbs/lessons/01-sources.ipynb #39479cdc
+def values(
+    column:pa.Array,
+)->list: # its values; an error in place of one that Python cannot hold, as a date in the year 33658
+    "The cells of a column, each for itself where they cannot be had together."
+    try: return column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as e:
+        if len(column) == 1: return [e]
+        return [values(column[k:k + 1])[0] for k in range(len(column))]
+
+class TableReader(ParquetReader):
+    "Read Parquet as datatrove documents; a bad cell spoils no other one."
+    def read_file(self, filepath):
+        with self.data_folder.open(filepath, 'rb') as file, pq.ParquetFile(file) as table:
+            rows = (dict(zip(batch.schema.names, cells))
+                    for batch in table.iter_batches(batch_size=self.batch_size)
+                    for cells in zip(*map(values, batch.columns)))
+            for number, row in enumerate(rows):
+                yield self.get_document_from_dict(row, filepath, number)
 
 # %% ../nbs/lessons/01-sources.ipynb #1572a1e5
+def is_hidden(
+    path:str, # of a file or a folder
+)->bool:
+    "Whether a name is by custom no name of data: `.git`, `_SUCCESS`, `__MACOSX`."
+    return path.rpartition('/')[2].startswith(('.', '_'))
+
+def entries(
+    fs, # an fsspec file system
+    folder:str, # on it
+)->list: # what fsspec says of each, by name; raises FileNotFoundError where there is no such folder
+    "What is in a folder."
+    return sorted(fs.ls(folder, detail=True), key=lambda entry: entry['name'])
+
 def files_under(
     fs, # an fsspec file system
-    path:str, # a file or a folder on it
-)->Iterator[str]: # raises FileNotFoundError where there is neither
+    folder:str, # on it
+)->Iterator[str]: # raises FileNotFoundError where there is no such folder
     "The files of a folder and of the folders in it, by name, each listed when it is reached."
-    for entry in sorted(fs.ls(path, detail=True), key=lambda entry: entry['name']):
+    for entry in entries(fs, folder):
+        if is_hidden(entry['name']): continue
         if entry['type'] == 'directory': yield from files_under(fs, entry['name'])
         else: yield entry['name']
 
+# %% ../nbs/lessons/01-sources.ipynb #8ae745ab
+def split_pattern(
+    fs, # an fsspec file system
+    path:str, # on it, maybe with a pattern
+)->tuple[str, list]: # the path before the pattern; the parts of the pattern, [] where there is none
+    "Where a pattern begins; a name that is there is no pattern, whatever its characters."
+    parts = path.split('/')
+    first = next((k for k, part in enumerate(parts) if has_magic(part)), len(parts))
+    while first < len(parts) and fs.exists('/'.join(parts[:first + 1])): first += 1
+    if wrong := [part for part in parts[first:] if '**' in part and part != '**']:
+        raise ValueError(f'in the pattern {path}, ** stands for folders and is no piece of a name '
+                         f'such as {wrong[0]}: write it between slashes, as in **/*.jsonl')
+    return '/'.join(parts[:first]) or '/', parts[first:]
+
+# %% ../nbs/lessons/01-sources.ipynb #f3d836ed
+def matching(
+    fs, # an fsspec file system
+    folder:str, # on it
+    parts:list, # of a pattern, one a level; `**` is any number of levels
+)->Iterator[str]: # files; folders too, with a slash at the end, where the last part is not `**`
+    "What fits a pattern below a folder; only a part that begins with `.` or `_` finds such names."
+    part, *rest = parts
+    if parts == ['**']:
+        yield from files_under(fs, folder)
+        return
+    inside = {entry['name'].rpartition('/')[2]: entry for entry in entries(fs, folder)}
+    if part == '**':
+        yield from matching(fs, folder, rest)
+        for name, entry in inside.items():
+            if entry['type'] == 'directory' and not is_hidden(name):
+                yield from matching(fs, entry['name'], parts)
+        return
+    for name in [part] if part in inside else fnmatch.filter(inside, part):
+        if is_hidden(name) and not is_hidden(part): continue
+        path, is_link = inside[name]['name'], inside[name].get('islink')
+        is_folder = inside[name]['type'] == 'directory' or bool(is_link and fs.isdir(path))
+        if rest and is_folder: yield from matching(fs, path, rest)
+        elif not rest: yield f'{path}/' if is_folder else path
+
 # %% ../nbs/lessons/01-sources.ipynb #495e7889
 NAMED = {'fineweb': 'hf://datasets/HuggingFaceFW/fineweb/data'}
-READERS = {'.parquet': ParquetReader, '.jsonl': TextReader, '.txt': TextReader}
+READERS = {(ending, packed): TextReader for ending in ('.jsonl', '.txt') for packed in UNPACK}
+READERS['.parquet', ''] = TableReader # Parquet is compressed inside
 
 def reader_class(
     path:str, # a file name, its compression ending included
 )->type: # a datatrove reader, or None for a kind of file that is not read
     "The reader for a file, by its ending."
-    return READERS.get(Path(path.removesuffix('.gz').removesuffix('.zst')).suffix)
+    return READERS.get(split_ending(path))
 
 # %% ../nbs/lessons/01-sources.ipynb #7537113c
 def find_files(
     source:str, # file, folder or glob, local or an fsspec address
-)->tuple: # (file system, iterator of paths); raises FileNotFoundError where nothing matches
+)->tuple: # (folder, iterator of paths below it); raises FileNotFoundError where nothing matches
     "The readable files of a source, in the order of their names."
     fs, path = url_to_fs(str(source))
+    folder, parts = split_pattern(fs, path)
+    if is_file := not parts and fs.isfile(folder): folder = folder.rpartition('/')[0] or '/'
     def readable():
-        is_glob, aside = has_magic(path) and not fs.exists(path), set()
-        for file in sorted(fs.glob(path)) if is_glob else files_under(fs, path):
-            if reader_class(file): yield file
-            elif (ending := Path(file).suffix) not in aside:
-                aside.add(ending)
-                warnings.warn(f'files that end in {ending!r} are not read, such as {file}')
+        paths = sorted(set(matching(fs, folder, parts))) if parts else files_under(fs, folder)
+        aside = set()
+        for file in [path] if is_file else paths:
+            ending = ''.join(split_ending(file))
+            kind = 'folders in a pattern' if file.endswith('/') else f'files that end in {ending!r}'
+            if reader_class(file): yield file.removeprefix(folder.rstrip('/')).lstrip('/')
+            elif file.endswith('/') and '**' in parts: continue # what is in it, is found by itself
+            elif kind not in aside:
+                aside.add(kind)
+                warnings.warn(f'{kind} are not read, such as {file}')
     files = readable()
-    try: return fs, chain([next(files)], files)
+    try: return DataFolder(folder, fs=fs), chain([next(files)], files)
     except (StopIteration, FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f'{source!r} matches no file that ends in .parquet, .jsonl or .txt '
-                                '(.gz and .zst are fine): check the path, '
-                                "or use one of the embedded texts, 'wiki' and 'news'") from None
+        raise FileNotFoundError(
+            f'{str(source)!r} matches no file that ends in .parquet, .jsonl or .txt (.gz and .zst '
+            'are fine; names that begin with . or _ are no data): check the path, or use one of the '
+            "embedded texts, 'wiki' and 'news'") from None
 
 # %% ../nbs/lessons/01-sources.ipynb #5719105e
 @contextmanager
 def naming(
     source:str, # what is being read
 )->Iterator[None]:
-    "Turn the errors of file formats and of the network into one that names the source and says what to do."
+    "Turn errors of file formats and of the network into one that names the source and what to do."
     try: yield
     except (httpx.TransportError, OfflineModeIsEnabled, HfHubHTTPError) as e:
-        raise ConnectionError(f'cannot reach {source}: {e}. '
-                              "Without a network use an embedded text, read_documents('wiki')") from e
+        raise ConnectionError(f'cannot reach {source}: {e}. Without a network use an embedded '
+                              "text, read_documents('wiki')") from e
     except (FileNotFoundError, PermissionError): raise
-    except (OSError, pa.ArrowException, UnicodeDecodeError, orjson.JSONDecodeError) as e:
+    except EOFError as e: raise ValueError(f'{source} is damaged, it was truncated: {e}') from e
+    except (OSError, zlib.error, pa.ArrowException, UnicodeDecodeError) as e:
         raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
 
 # %% ../nbs/lessons/01-sources.ipynb #d1e3c4c9
 def read_file(
-    fs, # an fsspec file system
-    path:str, # one file on it
+    folder:DataFolder, # as `find_files` gives it
+    path:str, # one file below it
     adapter:Callable=check_row, # turns a row into the fields of a document
 )->Iterator[Document]: # raises ValueError naming the file where it is damaged
     "The documents of one file."
-    folder, _, name = path.rpartition('/')
-    with naming(path):
-        yield from reader_class(path)(DataFolder(folder, fs=fs), adapter=adapter).read_file(name)
+    with naming(folder.resolve_paths(path)):
+        yield from reader_class(path)(folder, adapter=adapter).read_file(path)
+
+# %% ../nbs/lessons/01-sources.ipynb #8246bd77
+EMBEDDED = 'wiki', 'news'
+
+def check_source(
+    source:str|Path, # as in `read_documents`
+)->None: # raises TypeError
+    "Refuse what is neither a name nor a path."
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise TypeError("a source is 'wiki', 'news', 'fineweb', or the path of a file, a folder "
+                        f'or a glob; got {source!r:.80}. Read several sources one after the other')
+
+def canonical(
+    source:str|Path, # as in `read_documents`
+)->str: # a name as it is, a path from the root of the disk, an address as its file system writes it
+    "The one spelling of a source, whichever way it was written."
+    check_source(source)
+    if source in EMBEDDED or source in NAMED or '::' in str(source): return str(source)
+    fs, path = url_to_fs(str(source))
+    if not isinstance(fs, LocalFileSystem): return fs.unstrip_protocol(path)
+    there, parts = split_pattern(fs, path)
+    path = Path(there)
+    # a file keeps its name where that is a link: its ending says how to read it
+    path = path.parent.resolve() / path.name if path.is_file() else path.resolve()
+    return path.joinpath(*parts).as_posix()
 
 # %% ../nbs/lessons/01-sources.ipynb #0bba1a10
 def source_files(
-    source:str, # as in `read_documents`
-)->tuple: # (file system, iterator of paths); raises as `read_documents` does
+    source:str|Path, # as in `read_documents`
+)->tuple: # (folder, iterator of paths below it); raises as `read_documents` does
     "The files of an embedded text, a hub, or a path."
+    check_source(source)
     convert = {'wiki': convert_wiki, 'news': convert_news}.get(source)
     location = build_once(cache_name(source), convert) if convert else NAMED.get(source, source)
     with naming(source): return find_files(location)
 
 def read_documents(
-    source:str='wiki', # 'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text
+    source:str|Path='wiki', # 'wiki', 'news', 'fineweb', or a file, folder or glob
     limit:int=None, # at most this many documents
 )->Iterator[Document]: # raises FileNotFoundError, ConnectionError or ValueError, naming the source
     "Stream documents from an embedded text, a hub, or files."
     if limit is not None and limit < 1: raise ValueError(f'limit must be at least 1, got {limit}')
-    fs, paths = source_files(source)
-    return islice((document for path in paths for document in read_file(fs, path)), limit)
+    folder, paths = source_files(source)
+    return islice((document for path in paths for document in read_file(folder, path)), limit)

@@ -1,5 +1,8 @@
 """Harvests: the values, every engine, kills, and whatever may be wrong with a corpus, a folder or a store."""
+import gzip
+import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -16,7 +19,7 @@ import torch
 import torture
 from sparse_probing import ActivationStore, capitalised, harvest, load_lm, next_token_is, read_documents, record, sparsity_path, split, sweep, tokenize
 from sparse_probing.harvests import chunks, find_hits, gather, lone_mlp, looks_ahead, prune
-from sparse_probing.jobs import alone_in
+from sparse_probing.jobs import SKIPPED, Deal, alone_in, plan
 from sparse_probing.store import get_datafolder
 from sparse_probing.tokens import Tokens
 from test_activations import ENCODERS, FAMILIES, tiny
@@ -376,3 +379,64 @@ def test_two_spellings_on_the_command_line_are_two_classes(tmp_path):
     store = ActivationStore(tmp_path / 'store')
     assert store.classes == ('The', ' The') and np.bincount(store.examples.y).min() > 0 and store.manifest['config']['bos'] == [1] and not store.manifest['config']['whole_word']
     assert '--bos is one of auto, true, false' in str(CliRunner().invoke(app, words[:-1] + [str(tmp_path / 'other'), '--bos', 'no']).exception)
+
+
+# ---- reading: what a bad row costs, and the ids of documents
+
+def packed(folder, ending, rows):
+    """A file of JSON lines, bytes each, compressed as its name says."""
+    folder.mkdir(exist_ok=True)
+    content = b'\n'.join(rows)
+    pack = {'.gz': gzip.compress, '.zst': lambda content: pa.compress(content, 'zstd', asbytes=True)}.get(ending, bytes)
+    (folder / f'a.jsonl{ending}').write_bytes(pack(content))
+    return folder
+
+
+LINES = [json.dumps({'text': f'{k}: {SENTENCE}'}).encode() for k in range(1000)]
+CUT = LINES[0][:30]
+
+
+@pytest.mark.parametrize('ending', ['', '.gz', '.zst'])
+@pytest.mark.parametrize('bad', [{3: CUT}, {0: CUT}, {999: CUT}, {0: b'[]', 500: b'{"text": "\xff"}', 501: b'7', 999: b'{"text": null}'}], ids=['one', 'first', 'last', 'several'])
+@pytest.mark.parametrize('tasks', [1, 3])
+def test_a_bad_line_costs_that_line_alone(tmp_path, bad, ending, tasks):
+    folder, files, _ = plan(packed(tmp_path / 'c', ending, [bad.get(k, line) for k, line in enumerate(LINES)]))
+    documents = [d for rank in range(tasks) for d in Deal(folder, files, skip=True).run(None, rank, tasks)]
+    notes = {d.id: d.metadata[SKIPPED] for d in documents if SKIPPED in d.metadata}
+    assert {d.id: d.text for d in documents if d.id not in notes} == {f'a.jsonl{ending}/{k}': f'{k}: {SENTENCE}' for k in range(1000) if k not in bad}
+    assert sorted(notes) == sorted(f'a.jsonl{ending}/{k}' for k in bad)
+    for k in bad: assert f'c/a.jsonl{ending}, line {k + 1}, document {k}: ' in notes[f'a.jsonl{ending}/{k}']
+    with pytest.raises(ValueError, match=f'a.jsonl{ending}, line {min(bad) + 1}, document {min(bad)}: '): list(Deal(folder, files).run())
+    assert plan(tmp_path / 'c', 700)[2] == 700, 'a bad line counts as a document'
+
+
+def test_a_cut_file_keeps_what_stands_before_the_cut(tmp_path):
+    whole = packed(tmp_path / 'c', '.gz', LINES) / 'a.jsonl.gz'
+    whole.write_bytes(whole.read_bytes()[:-9])
+    packed(tmp_path / 'c', '', LINES[:5])
+    folder, files, _ = plan(tmp_path / 'c')
+    documents = list(Deal(folder, files, skip=True).run())
+    assert [d.id for d in documents if SKIPPED in d.metadata] == ['a.jsonl.gz'] and 'truncated' in documents[-1].metadata[SKIPPED]
+    assert len(documents) > 900 and documents[-2].text == f'{len(documents) - 7}: {SENTENCE}'
+
+
+def test_a_bad_line_of_a_harvest_is_noted_with_its_place(lm, tmp_path):
+    source = packed(tmp_path / 'c', '', [CUT if k == 3 else line for k, line in enumerate(LINES[:40])])
+    with pytest.raises(ValueError, match='c/a.jsonl, line 4, document 3: it is not valid JSON'): here(source, lm, TARGETS, layers=0, out=tmp_path / 'a')
+    with pytest.warns(UserWarning, match='1 documents or files were skipped'): store = here(source, lm, TARGETS, layers=0, out=tmp_path / 'b', on_error='skip')
+    assert store.manifest['counts']['documents'] == 40 and len(store.manifest['skipped']) == 1 and 'c/a.jsonl, line 4, document 3: ' in store.manifest['skipped'][0]
+    assert set(store.rows.document) == {f'a.jsonl/{k}' for k in range(40)} - {'a.jsonl/3'}
+
+
+@pytest.mark.parametrize('pattern', ['', '/*/*.jsonl', '/**', '/2020'])
+def test_documents_of_a_harvest_are_called_as_read_documents_calls_them(tmp_path, monkeypatch, pattern):
+    for year in ('2020', '2021'):
+        (tmp_path / 'c').mkdir(exist_ok=True)
+        packed(tmp_path / 'c' / year, '', LINES[:3])
+    monkeypatch.chdir(tmp_path)
+    ids = [d.id for d in read_documents(f'c{pattern}')]
+    assert len(set(ids)) == len(ids) >= 3
+    for source in (f'c{pattern}', f'./c{pattern}', tmp_path / f'c{pattern}', f'file://{tmp_path}/c{pattern}'):
+        folder, files, _ = plan(source)
+        assert [d.id for d in Deal(folder, files).run()] == ids and folder.path == plan(f'c{pattern}')[0].path
+    assert [d.id for d in Deal(pickle.loads(pickle.dumps(folder)), files).run()] == ids, 'as a worker gets it'
