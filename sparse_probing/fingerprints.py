@@ -21,17 +21,17 @@ import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from hashlib import blake2b
 from importlib.util import resolve_name
 from pathlib import Path
 
 import numpy as np
 from joblib.hashing import Hasher
+from xxhash import xxh3_128_hexdigest
 
 # %% ../nbs/lib/fingerprints.ipynb #d3417fe7
 def checksum(content)->str: # of bytes, or of a contiguous array
-    "BLAKE2b, 16 bytes, in hexadecimal."
-    return blake2b(content, digest_size=16).hexdigest()
+    "XXH3 of 128 bits, in hexadecimal: as fast as the memory, and never met by chance."
+    return xxh3_128_hexdigest(content)
 
 def installed(
     module:str, # its name
@@ -172,13 +172,12 @@ class Fingerprint(Hasher):
 
     def save(self, obj):
         if type(obj) in (np.ndarray, np.memmap) and not obj.dtype.hasobject:
-            self._hash.update(np.ascontiguousarray(obj).reshape(-1).view(np.uint8).data)
-            obj = ('array', str(obj.dtype.descr), obj.shape)
+            content = np.ascontiguousarray(obj).reshape(-1).view(np.uint8)
+            obj = ('array', str(obj.dtype.descr), obj.shape, checksum(content))
         super(Hasher, self).save(obj)
 
     def reducer_override(self, obj):
-        if obj in (tuple, object, type) if isinstance(obj, type) else False: return NotImplemented
-        if (parts := reduced(obj)) is None: return NotImplemented
+        if obj is tuple or (parts := reduced(obj)) is None: return NotImplemented
         return tuple, (parts[0],), parts[1]
 
     def memoize(self, obj): # what cannot change is the same wherever it stands
@@ -225,7 +224,8 @@ def tokenizer_parts(
     parts = {'class': type(tokenizer).__name__, 'special tokens': (sorted(marks.items()), sorted(map(str, tokenizer.all_special_tokens))),
              'split_special_tokens': getattr(tokenizer, 'split_special_tokens', False)}
     if (backend := getattr(tokenizer, 'backend_tokenizer', None)) is not None:
-        parts |= {name: value for name, value in json.loads(backend.to_str()).items() if name not in ('truncation', 'padding')}
+        parts |= {name: json.dumps(value) for name, value in json.loads(backend.to_str()).items() # a long text is hashed faster than its parts
+                  if name not in ('truncation', 'padding')}
     else:
         given = {k: str(v) for k, v in sorted(tokenizer.init_kwargs.items()) if not FILE_NAMES.fullmatch(k)}
         parts |= {'vocabulary': sorted(tokenizer.get_vocab().items()), 'settings': given}
