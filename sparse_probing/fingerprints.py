@@ -25,7 +25,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 import numpy as np
-from joblib.hashing import Hasher
+from joblib.hashing import Hasher, Pickler
 from xxhash import xxh3_128_hexdigest
 
 # %% ../nbs/lib/fingerprints.ipynb #d3417fe7
@@ -149,6 +149,9 @@ def reduced(
         case property(): return ('property',), (value.fget, value.fset, value.fdel)
         case classmethod() | staticmethod(): return (type(value).__name__,), value.__func__
         case cached_property(): return ('cached property',), value.func
+        case complex(): return ('complex', value.real, value.imag), None
+        case re.Pattern(): return ('pattern', value.pattern, value.flags), None
+        case np.ufunc(): return ('ufunc', value.__name__, len(pickle.dumps(value)) > 0), None # an error for one that has no name
         case np.dtype(): return ('dtype', str(value.descr)), None
     return reduced_object(value)
 
@@ -168,6 +171,12 @@ def reduced_object(value)->tuple: # as `reduced`
 # %% ../nbs/lib/fingerprints.ipynb #24c09a6e
 class Fingerprint(Hasher):
     "joblib's hasher, which also looks into functions and classes."
+    # pickle's own ways only: dill adds others to pickle's tables wherever it happens to be imported
+    dispatch_table, dispatch = {}, {type(None): Pickler.save_none, bool: Pickler.save_bool, int: Pickler.save_long,
+                                    float: Pickler.save_float, str: Pickler.save_str, bytes: Pickler.save_bytes,
+                                    bytearray: Pickler.save_bytearray, tuple: Pickler.save_tuple,
+                                    list: Pickler.save_list, dict: Pickler.save_dict, type: Pickler.save_type}
+
     def __init__(self): super().__init__('blake2b')
 
     def save(self, obj):
@@ -183,6 +192,10 @@ class Fingerprint(Hasher):
     def memoize(self, obj): # what cannot change is the same wherever it stands
         if not isinstance(obj, IMMUTABLE): super().memoize(obj)
 
+    def save_global(self, obj, name=None, **others): # pickle looks for its module among those that happen to be loaded
+        pickle.dumps(obj) # raises an error where there is nothing of that name
+        self.save(('global', getattr(obj, '__module__', None), name or obj.__qualname__))
+
     def _batch_setitems(self, items, *others): super(Hasher, self)._batch_setitems(items, *others)
 
 def fingerprint(
@@ -191,7 +204,7 @@ def fingerprint(
 )->str: # raises ValueError for what has none, such as an open file
     "A short name: another one if anything that it is made of changes, the same in every process."
     try: return Fingerprint().hash(value)[:32]
-    except (pickle.PicklingError, TypeError, AttributeError, RecursionError, ValueError) as e:
+    except Exception as e: # whatever an object raises that cannot be pickled
         raise ValueError(f'{what} has no fingerprint, so it could not be told whether it is the same the next time ({e}): '
                          'use plain values, arrays, functions and objects made of those in it') from e
 
@@ -202,16 +215,16 @@ def rule_parts(
     "What a rule is made of, each part with a name of its own."
     if isinstance(rule, partial):
         given = {f'argument {k}': v for k, v in [*enumerate(rule.args), *rule.keywords.items()]}
-        return rule_parts(rule.func) | fingerprints_of(given)
-    if isinstance(rule, types.MethodType): return rule_parts(rule.__func__) | fingerprints_of({'object': rule.__self__})
-    if isinstance(rule, types.FunctionType) and not installed(rule.__module__ or ''): return fingerprints_of(function_state(rule))
+        return rule_parts(rule.func) | fingerprints_of(given, ' of the rule')
+    if isinstance(rule, types.MethodType): return rule_parts(rule.__func__) | fingerprints_of({'object': rule.__self__}, ' of the rule')
+    if isinstance(rule, types.FunctionType) and not installed(rule.__module__ or ''): return fingerprints_of(function_state(rule), ' of the rule')
     state = getattr(rule, '__dict__', None)
-    if not state or inspect.isroutine(rule) or reduced(rule): return fingerprints_of({'function': rule})
-    return fingerprints_of({'class': type(rule), 'object': rule, **{f'attribute {name}': value for name, value in state.items()}})
+    if not state or inspect.isroutine(rule) or reduced(rule): return fingerprints_of({'function': rule}, ' of the rule')
+    return fingerprints_of({'class': type(rule), 'object': rule, **{f'attribute {name}': value for name, value in state.items()}}, ' of the rule')
 
-def fingerprints_of(parts:dict)->dict: # name -> fingerprint
+def fingerprints_of(parts:dict, of:str='')->dict: # name -> fingerprint
     "A fingerprint of each."
-    return {name: fingerprint(value, f'the {name}') for name, value in parts.items()}
+    return {name: fingerprint(value, f'the {name}{of}') for name, value in parts.items()}
 
 # %% ../nbs/lib/fingerprints.ipynb #e2e4dde0
 FILE_NAMES = re.compile(r'.*(_file|name_or_path|_files)') # where a tokenizer came from, which decides nothing
@@ -290,6 +303,7 @@ def attached(
     lines = ['all modules have a global forward hook'] * bool(everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
     for name, module in model.named_modules():
         patched = [key for key, value in vars(module).items() if callable(value) and key[0] != '_' and inspect.isroutine(getattr(type(module), key, None))]
+        if hasattr(module, 'parametrizations'): lines.append(f'{name or "the model"} has parametrized weights')
         if ours(module._forward_hooks) or ours(module._forward_pre_hooks): lines.append(f'{name or "the model"} has a forward hook')
         if patched: lines.append(f'{name or "the model"} has its own {", ".join(patched)} in place of that of {type(module).__name__}')
     return lines
