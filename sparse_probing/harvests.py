@@ -266,35 +266,43 @@ def lm_parts(
     precision:str, # that of the run: where it is another, both sides are compared in it
 )->dict: # part -> fingerprint
     "What a model and its tokenizer are made of."
-    return model_parts(lm.model, None if given == precision else precision) | {'tokenizer': tokenizer_parts(lm.tokenizer)}
+    turned = None if given == precision else precision
+    return model_parts(lm.model, turned) | {'tokenizer': tokenizer_parts(lm.tokenizer)}
 
 @lru_cache(maxsize=1)
-def worker_model(name:str, revision:str, parts:str, given:str, device:str, precision:str, threads:int)->LM: # parts as JSON; raises ValueError for another model
+def worker_model(
+    name:str, revision:str, # to load it by
+    parts:str, given:str, # what it is made of, as JSON; the type of the weights in hand
+    device:str, precision:str, threads:int, # where and how it computes
+)->LM: # raises ValueError for another model
     "Load the model of a harvest in a worker, once for all of its tasks."
     os.environ['TOKENIZERS_PARALLELISM'] = 'false'
     torch.set_num_threads(threads)
     lm = load_lm(name, device, getattr(torch, precision), revision)
     wanted, there = flat(json.loads(parts)), flat(json.loads(to_json(lm_parts(lm, given, precision))))
-    other = [key for key in sorted(wanted.keys() | there.keys()) if wanted.get(key) != there.get(key)]
+    other = [k for k in sorted(wanted.keys() | there.keys()) if wanted.get(k) != there.get(k)]
     if not other: return lm
-    raise ValueError(f'the model that is loaded as {name!r} has other {", ".join(other)} than the one given: save yours, and its tokenizer, with '
-                     '`save_pretrained`, and load it from that folder' + f", with dtype=torch.{precision}, or ask for precision={given!r}" * (given != precision))
+    types = f', with dtype=torch.{precision}, or ask for precision={given!r}' * (given != precision)
+    raise ValueError(f'the model that is loaded as {name!r} has other {", ".join(other)} than the one given: '
+                     f'save yours, and its tokenizer, with `save_pretrained`, and load it from that folder{types}')
 
 # %% ../nbs/lessons/15-harvests.ipynb #d5c2f3a8
 CHECKED = set() # rules that this process has found to be the ones handed over
 
 def check_rule(
-    rule:Callable,
-    wanted:dict, # as `rule_parts` gave it where the harvest was called
-)->None: # raises ValueError where a worker has another rule, once for all tasks: a rule may keep notes while it runs
-    "Compare a rule that came to a worker with the one that was handed over."
+    rule:Callable, # as it came to a worker
+    wanted:dict, # what `rule_parts` gave where the harvest was called
+)->None: # raises ValueError for another one
+    "Compare a rule with the one that was handed over; once, since a rule may keep notes while it runs."
     if not wanted or (key := fingerprint(wanted)) in CHECKED: return
     # one that is imported has to be the same in all parts; one that was sent along has its globals with it
     imported = wanted.get('module source') != fingerprint('')
-    other = [name for name, value in rule_parts(rule).items() if wanted.get(name) != value and (imported or name == 'code')]
+    other = [name for name, value in rule_parts(rule).items()
+             if wanted.get(name) != value and (imported or name == 'code')]
     if other:
-        raise ValueError(f'the rule that a worker imports is another than the one given: its {", ".join(other)} differ. '
-                         'Was its module edited after it was imported, or changed in memory? Start Python again, and give what changes as arguments')
+        raise ValueError(f'the rule that a worker imports is another than the one given: its {", ".join(other)} '
+                         'differ. Was its module edited after it was imported, or changed in memory? '
+                         'Start Python again, and give what changes as arguments')
     CHECKED.add(key)
 
 # %% ../nbs/lessons/15-harvests.ipynb #2ad8c3f1
@@ -424,7 +432,8 @@ class Gather(PipelineStep):
         "Go on after the last whole shard of the task."
         order, folder = self.order, get_datafolder(self.order.out)
         if folder.isfile(record_name(rank)): return
-        lm = worker_model(order.model, order.revision, to_json(order.parts).decode(), order.given, order.device, order.precision, order.threads)
+        parts = to_json(order.parts).decode()
+        lm = worker_model(order.model, order.revision, parts, order.given, order.device, order.precision, order.threads)
         check_rule(order.targets, order.rule)
         shards, state = done_shards(folder, rank)
         state = state or dict(documents=0, taken=0, counts={}, skipped=[])
@@ -461,7 +470,8 @@ def place_order(
     for name, known in CHOICES.items():
         if others[name] not in known: raise ValueError(f'{name} is one of {", ".join(map(str, known))}; got {others[name]!r}')
     if lines := attached(lm.model):
-        raise ValueError(f'workers load the model by its name, and without what is attached to this one: {lines[0]} ({len(lines)} in all). Remove it, or use `record`')
+        raise ValueError('workers load the model by its name, and without what is attached to this one: '
+                         f'{lines[0]} ({len(lines)} in all). Remove it, or use `record`')
     rule = rule_parts(targets) if callable(targets) else {}
     classes, rules = name_targets(targets, lm.tokenizer)
     layers, positions = tuple(np.atleast_1d(layers).tolist()), tuple(np.atleast_1d(positions).tolist())

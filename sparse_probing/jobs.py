@@ -116,16 +116,20 @@ def rule_name(
 )->str: # the same in every process
     "A rule in words, its settings included; one written in a notebook is told apart by its code."
     def shown(value):
-        plain = isinstance(value, (str, int, float, bool, type(None)))
-        return repr(value) if plain else f'{type(value).__qualname__} {fingerprint(value, "an argument of the rule")[:8]}'
+        if isinstance(value, (str, int, float, bool, type(None))): return repr(value)
+        return f'{type(value).__qualname__} {fingerprint(value, "an argument of the rule")[:8]}'
     def call(name, given): return f'{name}({", ".join(given)})' if given else name
     if isinstance(rule, partial):
-        return call(rule_name(rule.func), [*map(shown, rule.args), *(f'{k}={shown(v)}' for k, v in rule.keywords.items())])
+        given = [*map(shown, rule.args), *(f'{k}={shown(v)}' for k, v in rule.keywords.items())]
+        return call(rule_name(rule.func), given)
     if isinstance(rule, MethodType): return f'{rule_name(rule.__self__)}.{rule.__name__}'
     if not hasattr(rule, '__qualname__'): # an object: its settings are the attributes that are plain
-        return call(rule_name(type(rule)), [f'{k}={v!r}' for k, v in vars(rule).items() if isinstance(v, (str, int, float))])
-    if rule.__module__ != '__main__' and '<' not in rule.__qualname__: return f'{rule.__module__}.{rule.__qualname__}'
-    return f'{rule.__qualname__} {fingerprint(getattr(rule, "__code__", rule))[:8]}'
+        attributes = getattr(rule, '__dict__', {}).items()
+        given = [f'{k}={v!r}' for k, v in attributes if isinstance(v, (str, int, float))]
+        return call(rule_name(type(rule)), given)
+    name = rule.__qualname__
+    if rule.__module__ != '__main__' and '<' not in name: return f'{rule.__module__}.{name}'
+    return f'{name} {fingerprint(getattr(rule, "__code__", rule))[:8]}'
 
 # %% ../nbs/lib/jobs.ipynb #9e579cc5
 FOR_READERS = 'model', 'revision', 'source' # put down, and not compared: what they name has fingerprints
@@ -139,7 +143,8 @@ def difference(
     key:str, before, now, # of two flat configurations
 )->str:
     "What differs, in words."
-    if not any(re.fullmatch('[0-9a-f]{32}', str(value)) for value in (before, now)): return f'{key}: {before!r} there, {now!r} asked for'
+    if not any(re.fullmatch('[0-9a-f]{32}', str(value)) for value in (before, now)):
+        return f'{key}: {before!r} there, {now!r} asked for'
     change = 'was added' if before is None else 'was removed' if now is None else 'changed'
     return f'{key.replace(".", ": ", 1)} {change}'
 
@@ -155,10 +160,12 @@ def settle(
         put(folder, name, to_json(config))
         return asked
     with reading(folder, name): there = json.loads(folder.cat_file(name))
-    before, now = ({k: v for k, v in flat(settings).items() if k not in FOR_READERS} for settings in (there, asked))
-    changed = [difference(key, before.get(key), now.get(key)) for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    before, now = flat(there), flat(asked)
+    changed = [difference(key, before.get(key), now.get(key)) for key in sorted(before.keys() | now.keys())
+               if before.get(key) != now.get(key) and key not in FOR_READERS]
     if not changed: return there
-    raise ValueError(f'{folder.path} holds another harvest ({"; ".join(changed)}): choose another folder, or ask for the same')
+    raise ValueError(f'{folder.path} holds another harvest ({"; ".join(changed)}): '
+                     'choose another folder, or ask for the same')
 
 # %% ../nbs/lib/jobs.ipynb #e41b7c09
 @contextmanager

@@ -49,7 +49,7 @@ def prepared(
     "Learn the steps before the classifier from the training rows, and take all rows through them."
     if not isinstance(probe, Pipeline) or len(probe) == 1: return [X, *others]
     steps = clone(probe[:-1]).fit(X)
-    def plain(table): return table.to_numpy() if hasattr(table, 'to_numpy') else table # where scikit-learn is set to give data frames
+    def plain(X): return X.to_numpy() if hasattr(X, 'to_numpy') else X # scikit-learn can be set to give data frames
     return [plain(steps.transform(part)) for part in (X, *others)]
 
 # %% ../nbs/lessons/10-sweeps.ipynb #81256dd2
@@ -117,12 +117,14 @@ def cell_table(
 def cell_parts(
     X:np.ndarray, y:np.ndarray, groups:np.ndarray, # the data of a cell
     probe, along=None, **options, # whatever else decides the result
-)->dict: # name -> fingerprint; raises ValueError for a probe that holds what has none, such as an open file
+)->dict: # name -> fingerprint; raises ValueError for a probe that holds what has none
     "What a cell is made from, each part with a name of its own."
     along = None if along is None else np.asarray(along, float).ravel()
-    parts = dict(X=X, y=y, groups=groups, probe=probe, along=along, **options) | {'scikit-learn': scikit_learn}
+    parts = dict(X=X, y=y, groups=groups, probe=probe, along=along, **options)
+    parts['scikit-learn'] = scikit_learn
     if hasattr(probe, 'get_params'): # the parameters once more, one by one, so that an error can name them
-        parts |= {f'probe, {name}': value for name, value in probe.get_params().items() if not hasattr(value, 'get_params') and name != 'steps'}
+        parts |= {f'probe, {name}': value for name, value in probe.get_params().items()
+                  if not hasattr(value, 'get_params') and name != 'steps'}
     return {name: fingerprint(value, f'{name} of the sweep') for name, value in parts.items()}
 
 def write_cell(
@@ -149,12 +151,14 @@ def read_cell(
     try: table = pq.read_table(path)
     except (OSError, pa.ArrowException) as e: raise ValueError(f'{path} is damaged ({e}): delete it, and its cell is computed again') from e
     try: before = dict(json.loads((table.schema.metadata or {})[b'made_from']))
-    except (KeyError, ValueError): before = {} # of an earlier version, or somebody else's
-    changed = [name for name in sorted(before.keys() | made_from.keys()) if before.get(name) != made_from.get(name)]
+    except (KeyError, TypeError, ValueError): before = {} # of an earlier version, or somebody else's
+    changed = [k for k in sorted(before.keys() | made_from.keys()) if before.get(k) != made_from.get(k)]
     if not changed: return table.to_pandas()
-    if any(name.startswith('probe, ') for name in changed): changed.remove('probe') # the parameter says more
+    if any(k.startswith('probe, ') for k in changed): # the parameter says more than the probe
+        changed = [k for k in changed if k != 'probe']
     said = f'{", ".join(changed)} changed' if before else 'it does not say which'
-    raise ValueError(f'{path} was made from other data, or with other settings ({said}): choose another folder, or delete this one')
+    raise ValueError(f'{path} was made from other data, or with other settings ({said}): '
+                     'choose another folder, or delete this one')
 
 # %% ../nbs/lessons/10-sweeps.ipynb #dec4b49e
 def compute_cell(
@@ -164,7 +168,8 @@ def compute_cell(
     data:tuple, options:dict, # of `cell_table`
 )->pd.DataFrame:
     "Compute one cell, keep it, and name it in errors."
-    options = options | {'cv': deepcopy(options['cv'])} # a splitter with a random state gives each cell the same folds, in any process
+    # a splitter with a random state gives each cell the same folds, in any process
+    options = options | {'cv': deepcopy(options['cv'])}
     try: table = cell_table(*data, **options)
     except ValueError as e: raise ValueError(', '.join(f'{k} {v}' for k, v in place.items()) + f': {e}') from e
     for at, (name, value) in enumerate(place.items()): table.insert(at, name, value)
@@ -199,19 +204,23 @@ def ordered(
     return table
 
 # %% ../nbs/lessons/10-sweeps.ipynb #8b6f2c31
-def check_sweep(activations, probe)->dict: # task name -> activations; raises ValueError for anything else
+def check_sweep(
+    activations, probe, # as `sweep` is given them
+)->dict: # task name -> activations; raises ValueError for anything else
     "Say what a sweep takes, where it is given something else."
     tasks = activations if isinstance(activations, Mapping) else {'': activations}
+    if not tasks: raise ValueError('there is no task to sweep: the mapping is empty')
     for task, one in tasks.items():
         if hasattr(one, 'examples') and hasattr(one, 'at'): continue
-        where = f' for task {task!r}' if task else ''
-        raise ValueError(f'sweep takes Activations, as `record` gives them, an ActivationStore, or task name -> one of these; got {type(one).__name__}{where}. '
-                         'For one matrix X and its classes y use `k_curve(X, y)` or `sparsity_path(X, y, cv=5)`')
-    if not tasks: raise ValueError('there is no task to sweep: the mapping is empty')
-    final = last(probe)
-    if isinstance(probe, type) or not (hasattr(final, 'fit') and any(hasattr(final, name) for name in ('decision_function', 'predict_proba'))):
-        given = f'the class {probe.__name__}: write {probe.__name__}()' if isinstance(probe, type) else f'{type(probe).__name__}'
-        raise ValueError(f'the probe of a sweep is a scikit-learn classifier with a decision_function or predict_proba, or a pipeline that ends in one; got {given}')
+        given = type(one).__name__ + f' for task {task!r}' * bool(task)
+        raise ValueError('sweep takes Activations, as `record` gives them, an ActivationStore, or task name -> '
+                         f'one of these; got {given}. For one matrix X and its classes y use `k_curve(X, y)`, '
+                         'or `sparsity_path(X, y, cv=5)`')
+    if isinstance(probe, type): raise ValueError(f'the probe is an object, not a class: write {probe.__name__}()')
+    scores = hasattr(last(probe), 'decision_function') or hasattr(last(probe), 'predict_proba')
+    if not (scores and hasattr(last(probe), 'fit')):
+        raise ValueError('the probe is a scikit-learn classifier with a decision_function or predict_proba, or a '
+                         f'pipeline that ends in one; got {type(probe).__name__}')
     return tasks if isinstance(activations, Mapping) else {' / '.join(activations.examples.classes): activations}
 
 # %% ../nbs/lessons/10-sweeps.ipynb #e259f616

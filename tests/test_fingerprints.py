@@ -14,6 +14,7 @@ import torch
 import torture
 import transformers as tf
 from conftest import python
+from joblib import parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, StratifiedKFold
@@ -317,7 +318,7 @@ SWEEPS = { # name -> (the first call, what changes, what the error names, if it 
     'the code of an estimator': (dict(probe=Nearest()), lambda p: p.setattr(Nearest, 'decision_function', lambda self, X: X[:, 0]), 'probe'),
     'its parameter': (dict(probe=Nearest()), dict(probe=Nearest(3)), 'probe, power changed'), 'refit': (dict(probe=KSparseProbe(), along=[1]), dict(probe=KSparseProbe(refit='means')), 'probe, refit changed'),
     'a random state': (dict(probe=LogisticRegression(random_state=np.random.RandomState(0))), dict(probe=LogisticRegression(random_state=np.random.RandomState(1))), 'probe, random_state changed'),
-    'the number of processes': ({}, dict(n_jobs=2), None), 'the form of along': (dict(along=[.1, .2]), dict(along=np.array([.1, .2])), None), 'a probe that was fitted': (dict(probe=SparseProbe()), dict(probe=SparseProbe().fit(BASE.X[:, 0, 0], BASE.examples.y)), None),
+    'the number of threads': ({}, dict(n_jobs=2), None), 'the form of along': (dict(along=[.1, .2]), dict(along=np.array([.1, .2])), None), 'a probe that was fitted': (dict(probe=SparseProbe()), dict(probe=SparseProbe().fit(BASE.X[:, 0, 0], BASE.examples.y)), None),
     'the order of the memory': ({}, other(X=np.asfortranarray(BASE.X)), None), 'a name': ({}, other(model='else'), None), 'data frames': ({}, lambda p: p.setitem(sklearn._config._global_config, 'transform_output', 'pandas'), None),
 }
 
@@ -331,7 +332,8 @@ def test_another_sweep_is_refused_by_what_changed_or_is_the_same(tmp_path, monke
     assert sweep(**words, out=tmp_path).equals(table)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     words |= (change(monkeypatch) or {}) if callable(change) else change
-    if message is None: assert sweep(**words, out=tmp_path).equals(table) and sweep(**words).equals(table)
+    if message is None:
+        with parallel_config('threading'): assert sweep(**words, out=tmp_path).equals(table) and sweep(**words).equals(table)
     else:
         with pytest.raises(ValueError, match=f'other data, or with other settings .*{message}'): sweep(**words, out=tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -340,7 +342,7 @@ def test_another_sweep_is_refused_by_what_changed_or_is_the_same(tmp_path, monke
 @pytest.mark.parametrize('setting', ['pandas', 'default'])
 def test_settings_of_scikit_learn_change_no_sweep(setting):
     plain = sweep(BASE, LINEAR, [.1, .2], n_jobs=1)
-    with sklearn.config_context(transform_output=setting, enable_metadata_routing=False):
+    with sklearn.config_context(transform_output=setting), parallel_config('threading'): # a thread has settings of its own, as a process has
         for n_jobs in (1, 2): assert sweep(BASE, LINEAR, [.1, .2], n_jobs=n_jobs).equals(plain)
     own = make_pipeline(StandardScaler().set_output(transform='pandas'), SparseProbe())
     assert sweep(BASE, own, [.1], n_jobs=1).equals(sweep(BASE, make_pipeline(StandardScaler(), SparseProbe()), [.1], n_jobs=1))
@@ -355,9 +357,9 @@ def test_cells_of_an_earlier_version_are_refused(tmp_path):
     with pytest.raises(ValueError, match='it does not say which'): sweep(BASE, out=tmp_path, n_jobs=1)
 
 
-def test_a_splitter_with_a_state_gives_all_processes_the_same_folds():
+def test_a_splitter_with_a_state_gives_each_cell_the_same_folds():
     words = dict(activations=made_up(80, 2), along=[.1], probe=SparseProbe())
-    first, second = (sweep(cv=StratifiedKFold(3, shuffle=True, random_state=np.random.RandomState(0)), n_jobs=n, **words) for n in (1, 2))
+    with parallel_config('threading'): first, second = (sweep(cv=StratifiedKFold(3, shuffle=True, random_state=np.random.RandomState(0)), n_jobs=n, **words) for n in (1, 2))
     assert first.equals(second)
 
 
