@@ -432,8 +432,8 @@ class Gather(PipelineStep):
         "Go on after the last whole shard of the task."
         order, folder = self.order, get_datafolder(self.order.out)
         if folder.isfile(record_name(rank)): return
-        parts = to_json(order.parts).decode()
-        lm = worker_model(order.model, order.revision, parts, order.given, order.device, order.precision, order.threads)
+        lm = worker_model(order.model, order.revision, to_json(order.parts).decode(), order.given,
+                          order.device, order.precision, order.threads)
         check_rule(order.targets, order.rule)
         shards, state = done_shards(folder, rank)
         state = state or dict(documents=0, taken=0, counts={}, skipped=[])
