@@ -158,6 +158,7 @@ def reduced(
         case property(): return ('property',), (value.fget, value.fset, value.fdel)
         case classmethod() | staticmethod(): return (type(value).__name__,), value.__func__
         case cached_property(): return ('cached property',), value.func
+        case types.UnionType(): return ('union',), value.__args__
         case complex(): return ('complex', value.real, value.imag), None
         case re.Pattern(): return ('pattern', value.pattern, value.flags), None
         case np.ufunc() if pickle.dumps(value): return ('ufunc', value.__name__), None # or an error
@@ -215,8 +216,9 @@ def fingerprint(
     "A short name: another one if anything that it is made of changes, the same in every process."
     try: return Fingerprint().hash(value)[:32]
     except Exception as e: # whatever an object raises that cannot be pickled
-        raise ValueError(f'{what} has no fingerprint, so nobody could tell whether it is the same the next '
-                         f'time ({e}): use plain values, arrays, functions, and objects made of those') from e
+        raise ValueError(f'{what} has no fingerprint, so nobody could tell whether it is the same the '
+                         f'next time ({e}): use plain values, arrays, functions, and objects of '
+                         'classes made of those') from e
 
 # %% ../nbs/lib/fingerprints.ipynb #674506d5
 def rule_parts(
@@ -228,11 +230,12 @@ def rule_parts(
         return rule_parts(rule.func) | fingerprints_of(given, ' of the rule')
     if isinstance(rule, types.MethodType):
         return rule_parts(rule.__func__) | fingerprints_of({'object': rule.__self__}, ' of the rule')
-    if isinstance(rule, types.FunctionType) and not installed(rule.__module__ or ''): parts = function_state(rule)
+    own = isinstance(rule, types.FunctionType) and not installed(rule.__module__ or '')
+    if own: parts = function_state(rule)
     elif inspect.isroutine(rule) or reduced(rule): parts = {'function': rule}
     else: # an object: its attributes one by one, and whole, since it may have slots
-        attributes = {f'attribute {name}': value for name, value in getattr(rule, '__dict__', {}).items()}
-        parts = {'class': type(rule), **attributes, 'object': rule}
+        state = getattr(rule, '__dict__', {}).items()
+        parts = {'class': type(rule), **{f'attribute {k}': v for k, v in state}, 'object': rule}
     return fingerprints_of(parts, ' of the rule')
 
 def fingerprints_of(parts:dict, of:str='')->dict: # name -> fingerprint
@@ -254,7 +257,8 @@ def tokenizer_parts(
         saved = json.loads(backend.to_str())
         whole = {k: value for k, value in saved.items() if k not in ('truncation', 'padding')}
     else:
-        given = {k: str(v) for k, v in sorted(tokenizer.init_kwargs.items()) if not FILE_NAMES.fullmatch(k)}
+        given = {k: str(v) for k, v in sorted(tokenizer.init_kwargs.items())
+                 if not FILE_NAMES.fullmatch(k)}
         whole = {'vocabulary': sorted(tokenizer.get_vocab().items()), 'settings': given}
     # one long text is hashed faster than fifty thousand short ones
     return fingerprints_of(parts | {name: json.dumps(value) for name, value in whole.items()})
@@ -298,7 +302,7 @@ def code_of(holder)->dict: # name -> code, of a class or a module
         while isinstance(function, types.FunctionType):
             yield function.__code__
             function = getattr(function, '__wrapped__', None)
-    functions = {name: getattr(value, '__func__', value) for name, value in sorted(vars(holder).items())}
+    functions = {k: getattr(value, '__func__', value) for k, value in sorted(vars(holder).items())}
     return {name: [*layers(f)] for name, f in functions.items() if isinstance(f, types.FunctionType)}
 
 def model_code(model)->dict: # name of a class or a module -> its code

@@ -300,8 +300,8 @@ def check_rule(
     other = [name for name, value in rule_parts(rule).items()
              if wanted.get(name) != value and (imported or name == 'code')]
     if other:
-        raise ValueError(f'the rule that a worker imports is another than the one given: its {", ".join(other)} '
-                         'differ. Was its module edited after it was imported, or changed in memory? '
+        raise ValueError(f'the rule that a worker imports has other {", ".join(other)} than the one given. '
+                         'Was its module edited after it was imported, or changed in memory? '
                          'Start Python again, and give what changes as arguments')
     CHECKED.add(key)
 
