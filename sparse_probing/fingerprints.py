@@ -98,6 +98,7 @@ def globals_of(
             except ImportError: pass # it fails in the function as well, or is caught there
     return opened(dict(sorted(used.items())), names)
 
+# %% ../nbs/lib/fingerprints.ipynb #b1c1d2e4
 def closure_of(function:types.FunctionType)->dict: # name -> value
     "The variables of the functions around it that a function reads."
     def content(cell):
@@ -124,6 +125,7 @@ def function_state(function:types.FunctionType)->dict: # by part
             **{f'global {name}': value for name, value in globals_of(function).items()},
             'attributes': vars(function), 'module source': source_digest(function.__module__ or '')}
 
+# %% ../nbs/lib/fingerprints.ipynb #b2c1d2e5
 def class_state(of:type)->dict:
     "All that a class is made of."
     def counts(name, value): # of the names with underscores only functions do
@@ -165,6 +167,7 @@ def reduced(
         case np.dtype(): return ('dtype', str(value.descr)), None
     return reduced_object(value)
 
+# %% ../nbs/lib/fingerprints.ipynb #b0c1d2e3
 def reduced_object(value)->tuple: # as `reduced`
     "The same, for objects that are known by what they can do."
     kind, inner = type(value), getattr(value, 'py_func', None) or getattr(value, '__wrapped__', None)
@@ -217,8 +220,8 @@ def fingerprint(
     try: return Fingerprint().hash(value)[:32]
     except Exception as e: # whatever an object raises that cannot be pickled
         raise ValueError(f'{what} has no fingerprint, so nobody could tell whether it is the same the '
-                         f'next time ({e}): use plain values, arrays, functions, and objects of '
-                         'classes made of those') from e
+                         f'next time ({e}): use plain values, arrays, functions, and objects '
+                         'that hold nothing else') from e
 
 # %% ../nbs/lib/fingerprints.ipynb #674506d5
 def rule_parts(
@@ -282,6 +285,7 @@ def tensors_digest(
     with ThreadPoolExecutor() as threads: lines = threads.map(one, sorted(tensors.items()))
     return checksum('\n'.join(lines).encode())
 
+# %% ../nbs/lib/fingerprints.ipynb #b3c1d2e6
 def settings_of(config)->dict: # of a model, names -> values
     "The settings of a model that decide what it computes."
     def kept(value):
@@ -312,6 +316,7 @@ def model_code(model)->dict: # name of a class or a module -> its code
     return ({f'{of.__module__}.{of.__qualname__}': code_of(of) for of in classes}
             | {name: code_of(sys.modules[name]) for name in files})
 
+# %% ../nbs/lib/fingerprints.ipynb #b4c1d2e7
 def model_parts(
     model, # a transformers model, or any torch module
     precision:str=None, # as in `tensors_digest`
