@@ -28,4 +28,4 @@ PUBLIC = {
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules={*PUBLIC, 'plots', 'checks', 'report', 'bench', 'cli'}, submod_attrs=PUBLIC)
+    __name__, submodules={*PUBLIC, 'plots', 'checks', 'fingerprints', 'report', 'bench', 'cli'}, submod_attrs=PUBLIC)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ from sklearn.utils.validation import validate_data
 from tqdm.auto import tqdm
 
 from .path import FLOATS, LinearProbe, SparsityPath, folds, grid
-from .probe import all_scores, density
+from .probe import SEVERAL, all_scores, check_groups, check_number, density
 from .solver import Rows, balance, blas, check_finite, compiled, l1_path, over_columns, readable, residuals
 
 # %% ../nbs/lessons/09-ksparse.ipynb #6a234d64
@@ -234,8 +235,9 @@ def nested_fits(
     max_iter:int=100, # Newton steps
 )->Iterator[Refit]:
     "Refit on the first k neurons, for each k; warns with ConvergenceWarning where a gap exceeds tol."
-    if refit not in REFITS: raise ValueError(f'unknown refit {refit!r}: choose one of {", ".join(REFITS)}')
-    if not C > 0: raise ValueError(f'C must be positive, got {C}')
+    if not isinstance(refit, str) or refit not in REFITS: raise ValueError(f'unknown refit {refit!r}: choose one of {", ".join(REFITS)}')
+    for name, value in dict(C=C, tol=tol, max_iter=max_iter).items():
+        check_number(name, value, whole=name == 'max_iter')
     (Z, mean, scale), w = standardise(X, order[:max(ks)]), np.zeros(0)
     t, s = np.where(y, 1., -1.), np.ones(len(y)) if weight is None else weight
     for k in ks:
@@ -278,6 +280,7 @@ def rank_neurons(
     seed:int=0, # for a random order
 )->np.ndarray: # neuron numbers (d,), best first; raises ValueError
     "Order all neurons by what they say about the class."
+    if np.ndim(by): raise ValueError(f'by is one ranking; got {by!r:.60}: {SEVERAL}')
     rank = by if callable(by) else RANKINGS.get(by)
     if rank is None: raise ValueError(f'unknown ranking {by!r}: choose one of {", ".join(RANKINGS)}')
     n, second = readable(X)[0].shape[0], two_classes(y)[1]
@@ -305,13 +308,14 @@ class KSparseProbe(LinearProbe):
         y:np.ndarray, # classes (n,), two
     )->'KSparseProbe': # raises ValueError for k out of range; warns with ConvergenceWarning
         "Rank, choose, scale and fit on these rows."
+        if not isinstance(self.k, Real): check_number('k', self.k, whole=True)
         X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
         self.classes_, second = two_classes(y)
         check_k([self.k], X.shape[1])
-        self.neurons_ = rank_neurons(X, y, self.by, self.seed)[:self.k]
+        self.neurons_ = rank_neurons(X, y, self.by, self.seed)[:int(self.k)]
         weight = None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
-        fit = next(nested_fits(X, second, self.neurons_, [self.k], self.refit, self.C, weight, self.tol, self.max_iter))
+        fit = next(nested_fits(X, second, self.neurons_, [int(self.k)], self.refit, self.C, weight, self.tol, self.max_iter))
         self.coef_, self.intercept_ = np.zeros((1, X.shape[1])), np.array([fit.intercept])
         self.coef_[0, self.neurons_] = fit.coef
         self.gap_, self.n_iter_ = np.array([fit.gap]), np.array([max(1, fit.n_iter)])
@@ -359,6 +363,7 @@ def k_curve(
     X, (classes, second) = np.asanyarray(X), two_classes(y)
     ks = [2 ** p for p in range(9) if 2 ** p <= X.shape[1]] if ks is None else [*ks]
     check_k(ks, X.shape[1])
+    groups = check_groups(groups, len(second))
     rows = []
     for fold, (seen, held_out) in enumerate(tqdm(folds(second, cv, groups, seed), desc='k_curve', unit=' folds', delay=1)):
         def add(ranking, k, score, gap): rows.append(dict(ranking=ranking, k=k, fold=fold, **all_scores(second[held_out], score).iloc[0], gap=gap))
@@ -532,7 +537,9 @@ def best_subset(
 )->BestSubset: # raises ValueError for k out of range
     "The k neurons with the least objective: exact among the candidates, or with a bound."
     second, d = two_classes(y)[1], Rows(X).d
+    if not isinstance(k, Real): check_number('k', k, whole=True)
     check_k([k], min(8, d))
+    check_number('C', C)
     order = by_f(X, second)
     subsets = Subsets(np.ascontiguousarray(standardise(X, np.arange(d))[0].T), np.where(second, 1., -1.), C)
     with blas().limit(limits=1, user_api='blas'):

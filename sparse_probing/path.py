@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
-from .probe import density
+from .probe import check_groups, check_number, density
 from .solver import L1Path, c_min, check_C, l1_path
 
 # %% ../nbs/lessons/07-path.ipynb #11c9d0f1
@@ -66,8 +66,10 @@ class SparseProbe(LinearProbe):
         X:np.ndarray, # activations (n, d)
         y:np.ndarray, # classes (n,), two or more
         sample_weight:np.ndarray=None, # weight of each row (n,)
-    )->'SparseProbe': # warns with ConvergenceWarning where the gap exceeds tol
+    )->'SparseProbe': # raises ValueError for several values of C; warns with ConvergenceWarning where the gap exceeds tol
         "Fit, one class against the rest where there are more than two."
+        for name in ('C', 'tol', 'max_iter'):
+            check_number(name, getattr(self, name), whole=name == 'max_iter')
         X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
@@ -103,8 +105,8 @@ def folds(
     seed:int=0, # the same seed deals out the same rows
 )->list: # (training rows, held-out rows) of each fold
     "The folds of a cross-validation; a document is never on both sides."
+    groups = check_groups(groups, len(y))
     if cv is None: return []
-    if groups is not None and len(groups) != len(y): raise ValueError(f'{len(y)} rows, {len(groups)} groups')
     if isinstance(cv, int):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         cv = kind(cv, shuffle=True, random_state=seed)
@@ -195,6 +197,9 @@ def sparsity_path(
 )->SparsityPath: # warns with ConvergenceWarning where a gap exceeds tol
     "Fit the whole path, score each point, certify each fit."
     X, y = X if torch.is_tensor(X) else np.asanyarray(X), np.asarray(y)
+    groups = check_groups(groups, len(y))
+    check_number('tol', tol)
+    check_number('max_iter', max_iter, whole=True)
     C = grid(X, y, sample_weight) if C is None else check_C(C)
     if (np.diff(C) <= 0).any(): raise ValueError(f'C must increase along the path, got {C}')
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)

@@ -159,7 +159,8 @@ def test_the_smallest_k_by_the_rule(data):
 
 @pytest.mark.parametrize('change, message', [
     (dict(k=0), 'between 1 and 40'), (dict(k=41), 'between 1 and 40'), (dict(k=2.5), 'between 1 and 40'), (dict(by='p'), "unknown ranking 'p'"),
-    (dict(refit='lasso'), "unknown refit 'lasso'"), (dict(C=0), 'C must be positive'),
+    (dict(refit='lasso'), "unknown refit 'lasso'"), (dict(C=0), 'C must be positive'), (dict(k=[1, 2]), r'k is one whole number, 1 or more; got \[1, 2\]: .*`k_curve`'), (dict(k='3'), "got '3'"), (dict(C=[1, 2]), 'C is one positive number'),
+    (dict(tol=[1e-6]), 'tol is one positive number'), (dict(max_iter=[5, 10]), 'max_iter is one whole number'), (dict(by=['F', 'random']), 'by is one ranking'), (dict(refit=['logistic']), 'unknown refit'),
 ])
 def test_bad_parameters(change, message, data):
     with pytest.raises(ValueError, match=message): KSparseProbe(**change).fit(*data[:2])
@@ -177,6 +178,9 @@ def test_bad_curves(change, message, data):
 def test_subsets_are_small(data):
     for k in (0, 9):
         with pytest.raises(ValueError, match='between 1 and 8'): best_subset(*data[:2], k)
+    with pytest.raises(ValueError, match='k is one whole number'): best_subset(*data[:2], [1, 2])
+    with pytest.raises(ValueError, match='C is one positive number'): best_subset(*data[:2], 1, C=[1, 2])
+    assert KSparseProbe(4.).fit(*data[:2]).neurons_.tolist() == KSparseProbe(4).fit(*data[:2]).neurons_.tolist()
 
 
 def test_the_same_scores_as_transformer_lens(lm, examples):

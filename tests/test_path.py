@@ -64,10 +64,17 @@ def test_folds_keep_documents_apart_and_scores_are_of_unseen_rows(data):
 
 @pytest.mark.parametrize('change, message', [
     (dict(C=[2, 1]), 'must increase'), (dict(C=[1, 1]), 'must increase'), (dict(C=-1), 'C must be'), (dict(groups=[1, 2], cv=3), '160 rows, 2 groups'),
-    (dict(cv=3, groups=np.arange(160) // 80), 'number of groups: 2'), (dict(tol=0), 'must be positive'),
+    (dict(cv=3, groups=np.arange(160) // 80), 'number of groups: 2'), (dict(tol=0), 'must be positive'), (dict(groups=[1, 2]), '160 rows, 2 groups'), (dict(tol=[1e-4, 1e-6]), 'tol is one positive number'),
+    (dict(max_iter=[10]), 'max_iter is one whole number'),
 ])
 def test_bad_input(change, message, data):
     with pytest.raises(ValueError, match=message): sparsity_path(*data[:2], **change)
+
+
+@pytest.mark.parametrize('change, message', [(dict(C=[1, 10]), r'C is one positive number; got \[1, 10\]: .*`sparsity_path`'), (dict(C=np.ones(1)), 'C is one positive number'), (dict(C='1'), "got '1'"), (dict(C=None), 'C must be positive'), (dict(C=-1), 'C must be'),
+    (dict(C=np.inf), 'C must be'), (dict(tol=[1e-3]), 'tol is one positive number'), (dict(max_iter=(5, 10)), 'max_iter is one whole number'), (dict(max_iter=2.5), 'max_iter must be positive, one whole number'), (dict(max_iter=0), 'max_iter must be')])
+def test_a_probe_takes_one_number_each(change, message, data):
+    with pytest.raises(ValueError, match=message): SparseProbe(**change).fit(*data[:2])
 
 
 def test_the_default_grid_starts_where_the_first_neuron_enters(data):

@@ -53,6 +53,8 @@ def test_evaluate_is_repeatable_and_refuses_one_class():
     assert (first.low <= first.value).all() and (first.value <= first.high).all()
     with pytest.raises(ValueError, match='all of one class'): evaluate(probe, X[y == 'a'], y[y == 'a'])
     with pytest.raises(ValueError, match='rows of those two are needed'): evaluate(probe, X, np.array(list('ac') * 40))
+    with pytest.raises(ValueError, match='X has 80 rows, y has 79'): evaluate(probe, X, y[1:])
+    with pytest.raises(ValueError, match='resamples is one whole number'): evaluate(probe, X, y, resamples=[10, 20])
     with pytest.raises(ValueError, match='a probe of two classes'): evaluate(LogisticRegression().fit(X, np.arange(80) % 3), X, np.arange(80) % 3)
 
 
@@ -88,7 +90,8 @@ def test_a_split_without_groups_is_stratified_to_the_row():
 
 @pytest.mark.parametrize('y, groups, message', [
     (np.zeros(10), None, 'two or more classes'), (np.arange(10) % 2, np.zeros(10), 'all rows are of one document'),
-    (np.repeat([0, 1], 5), np.repeat([0, 1], 5), '2 documents cannot be split'),
+    (np.repeat([0, 1], 5), np.repeat([0, 1], 5), '2 documents cannot be split'), (np.arange(10) % 2, np.arange(9), '10 rows, 9 groups'), (np.arange(10) % 2, np.zeros((10, 1)), r'10 rows, groups of shape \(10, 1\)'),
+    (np.arange(10) % 2, 'a', 'groups of shape'), (np.arange(10) % 2, [*range(9), None], '1 of 10 rows have no group'),
 ])
 def test_what_cannot_be_split(y, groups, message):
     with pytest.raises(ValueError, match=message): split(y, groups)

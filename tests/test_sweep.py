@@ -93,7 +93,7 @@ def test_a_damaged_cell_is_named(tmp_path):
 @pytest.mark.parametrize('change, message', [
     (dict(probe=KSparseProbe(), along=[13]), 'between 1 and 12'), (dict(probe=SparseProbe(), along=[0]), 'C must be'), (dict(cv=50), 'layer 0, position -1'),
     (dict(activations={'grades': replace(made_up(), examples=replace(made_up().examples, y=np.arange(160) % 3))}), 'task grades: .* got 3 class'),
-    (dict(groups=np.arange(3)), '160 examples, 3 groups'), (dict(groups=np.arange(160) % 3), 'number of groups'), (dict(probe=DummyClassifier(), along=[1]), 'nothing to vary'),
+    (dict(groups=np.arange(3)), '160 rows, 3 groups'), (dict(groups=np.arange(160) % 3), 'number of groups'), (dict(probe=DummyClassifier(), along=[1]), 'nothing to vary'),
 ])
 def test_bad_input_names_the_cell(change, message):
     with pytest.raises(ValueError, match=message): sweep(**dict(activations=made_up(), n_jobs=1) | change)
