@@ -37,7 +37,7 @@ from .examples import Examples, inside_words, lead_with, target_places
 from .executors import engine, report_progress
 from .fingerprints import attached, fingerprint, model_parts, rule_parts, tokenizer_parts
 from .jobs import (SKIPPED, Deal, alone_in, done_shards, file_parts, finish, flat, plan, progress_bar, record_name, reopen,
-                                 rule_name, settle, shard_name)
+                                 rule_name, settle, shard_name, taken_back)
 from .sites import (blocks, expect_rows, in_eval_mode, knowledge, linear_shape, neuron_input,
                                   site_width, vocabulary)
 from .sources import LM, canonical, load_lm
@@ -548,7 +548,7 @@ def carry_out(
             pipeline, logs = [Deal(corpus, files, order.skip), Gather(replace(order, config=digest(to_json(config))))], folder.resolve_paths('run')
             workers = workers or (max(1, (os.cpu_count() or 1) // order.threads) if order.device == 'cpu' else 1)
             run = engine(executor, pipeline, tasks, min(workers, tasks), order.threads, logs)
-            with progress_bar(logs, total) as watch: run.run(watch)
+            with progress_bar(logs, total) as watch, taken_back(folder): run.run(watch)
             finish(folder, config, order.classes, order.rules, site_width(lm.model, order.layers, order.site))
     return ActivationStore(order.out, lm.tokenizer)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SKIPPED', 'MANY', 'FOR_READERS', 'count_documents', 'plan', 'mark', 'Deal', 'file_parts', 'rule_name', 'flat',
-           'difference', 'settle', 'alone_in', 'shard_name', 'record_name', 'done_shards', 'reopen', 'finish',
-           'progress_bar']
+           'difference', 'settle', 'taken_back', 'alone_in', 'shard_name', 'record_name', 'done_shards', 'reopen',
+           'finish', 'progress_bar']
 
 # %% ../nbs/lib/jobs.ipynb #b1fdeed2
 import json
@@ -165,6 +165,17 @@ def settle(
     if not changed: return there
     raise ValueError(f'{folder.path} holds another harvest ({"; ".join(changed)}): '
                      'choose another folder, or ask for the same')
+
+@contextmanager
+def taken_back(
+    folder:DataFolder,
+)->Iterator[None]:
+    "Inside, a run that fails before anything is written leaves the folder free for another harvest."
+    try: yield
+    except Exception:
+        made = any(folder.exists(name) for name in ('shards', 'run/tasks', 'run/completions'))
+        if not made: folder.rm('run/config.json')
+        raise
 
 # %% ../nbs/lib/jobs.ipynb #e41b7c09
 @contextmanager
