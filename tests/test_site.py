@@ -2,21 +2,20 @@
 import base64
 import json
 import re
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import browser as chromium
 import docs
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from notebooks import NOTEBOOKS, ROOT
 from playwright.sync_api import sync_playwright
 
 PAGES = sorted(p.relative_to(ROOT / 'nbs').with_suffix('.html').as_posix() for p in NOTEBOOKS)
-AXE = ROOT / '.venv/node_modules/axe-core/axe.min.js'
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 # What lies beyond the right edge of a narrow window, where no box of its own scrolls it into view.
 CUT_OFF = '''() => [...document.querySelectorAll('main *')].filter(element => {
@@ -51,12 +50,12 @@ def served(site):
 
 @pytest.fixture(scope='session')
 def browser():
+    ready = chromium.starting()
+    if not ready: pytest.fail('these tests need Chromium: `make test` brings it, and so does `python tests/browser.py`')
     with sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
-        try: chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except Exception as e: pytest.fail(f'these tests need Chromium: install it with `apt-get install chromium`. {e}')
-        yield chromium
-        chromium.close()
+        started = chromium.launch(playwright, ready[0])
+        yield started
+        started.close()
 
 
 @pytest.fixture
@@ -138,9 +137,7 @@ def test_a_page_in_a_browser(tab, served, site, name):
         tab.wait_for_function('dark => document.documentElement.classList.contains("quarto-dark") === dark', arg=scheme == 'dark')
         tab.evaluate('document.querySelectorAll("details").forEach(fold => fold.open = true)')
         tab.wait_for_timeout(300)  # colours fade in
-        tab.add_script_tag(path=AXE)
-        found = tab.evaluate('async () => (await axe.run()).violations')
-        for v in found:
+        for v in Axe().run(tab).response['violations']:
             if v['impact'] != 'minor': wrong += [f"{scheme} {v['id']}: {node['html'][:200]}" for node in v['nodes'][:9]]
     assert not wrong, "\n".join(wrong)
     tab.set_viewport_size({'width': 375, 'height': 800})
