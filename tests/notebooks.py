@@ -102,5 +102,5 @@ def sync() -> None:
 
 
 if __name__ == '__main__':
-    if len(sys.argv) > 2: print('', json.dumps(execute(Path(sys.argv[1]), Path(sys.argv[2]), 'measured' in sys.argv[3:])), sep='\n')
+    if len(sys.argv) > 2: print('', json.dumps(execute(*(Path(word).resolve() for word in sys.argv[1:3]), 'measured' in sys.argv[3:])), sep='\n')
     else: sync()

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes, exit codes, and what is left in folders."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from markdown_it import MarkdownIt
 from notebooks import ROOT
 
 from sparse_probing.checks import run_checks
-from sparse_probing.cli import show
+from sparse_probing.cli import my_copy, show
 from sparse_probing.report import write_step
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
@@ -134,11 +135,11 @@ def test_what_a_notebook_asks_for_while_it_is_checked_ends_at_once(mine):
     assert run.returncode == 0 and run.stdout == '03-examples.ipynb is being checked already\n'
 
 
-@pytest.mark.parametrize('words, told', [(['5'], 'my-lessons/05-probe.ipynb is not there: `sparse-probing lessons my-lessons`'), (['nowhere/04-activations.ipynb'], 'nowhere/04-activations.ipynb is not there: `sparse-probing lessons nowhere`'),
-                                         (['4', '--folder', 'none'], 'none/04-activations.ipynb is not there'), (['mine'], "there is no lesson 'mine'"), (['my_work.ipynb'], "there is no lesson 'my_work'")])
-def test_a_check_that_finds_no_copy_says_where_it_would_be(tmp_path, words, told):
-    run = call('check', *words, cwd=tmp_path)
-    assert run.returncode == 1 and told in run.stderr and not run.stdout
+@pytest.mark.parametrize('words, told', [(['5', None], 'my-lessons/05-probe.ipynb is not there: `sparse-probing lessons my-lessons`'), (['nowhere/04-activations.ipynb', None], 'nowhere/04-activations.ipynb is not there: `sparse-probing lessons nowhere`'),
+                                         (['4', Path('none')], 'none/04-activations.ipynb is not there'), (['mine', None], "there is no lesson 'mine'"), (['my_work.ipynb', None], "there is no lesson 'my_work'")])
+def test_a_check_that_finds_no_copy_says_where_it_would_be(tmp_path, words, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=re.escape(told)): my_copy(*words)
 
 
 @pytest.mark.parametrize('command', [[COMMAND], [sys.executable, '-m', 'sparse_probing']])

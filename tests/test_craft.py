@@ -186,6 +186,11 @@ def test_a_lesson_has_three_exercises(path):
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
+def test_a_lesson_says_how_to_check(path):
+    assert f'`sparse-probing check {int(path.stem[:2])}`' in section(path, 'Exercises')[0][1]
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=name)
 def test_a_solution_is_folded_has_the_signature_asked_for_and_is_checked(path):
     check, stub, solution = exercise(path)
     asked, answered = (ast.parse(source).body for source in (stub, solution))
