@@ -90,7 +90,7 @@ def lessons(
     if made: print(f'{folder}: {", ".join(path.name for path in made)}')
     if kept: print(f'kept as you left them: {", ".join(path.name for path in kept)}')
 
-# %% ../nbs/lib/cli.ipynb #e8721c79
+# %% ../nbs/lib/cli.ipynb #719e6c2f
 def my_copy(
     lesson:str, # such as '4', '04', 'activations', '04-activations', or the path of a notebook
     folder:Path|None, # where the copies are; searched for where not given
@@ -99,7 +99,8 @@ def my_copy(
     from sparse_probing.report import lesson_path
     path, above = Path(lesson), [Path(), *Path.cwd().parents]
     places = [folder] if folder else [place for start in above for place in (start, start / MINE)]
-    if path.suffix == '.ipynb' and (path.is_file() or path.parent != Path()): places = [path.parent]
+    named = path.parent != Path() or not folder and path.is_file()
+    if path.suffix == '.ipynb' and named: places = [path.parent]
     else: path = lesson_path(lesson.removesuffix('.ipynb'))
     for place in places:
         if (place / path.name).is_file(): return place / path.name
@@ -107,6 +108,7 @@ def my_copy(
     raise FileNotFoundError(f'{home / path.name} is not there: `sparse-probing lessons {home}` '
                             'copies the lessons')
 
+# %% ../nbs/lib/cli.ipynb #e8721c79
 @app.command()
 def check(
     lesson:Annotated[str, typer.Argument(

@@ -108,7 +108,7 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     for header in soup.select('.callout-header[data-bs-toggle]'): fold(header, soup)
     for cell in soup.select('.cell'): anchor(cell, soup)
     size_pictures(soup, ROOT / 'nbs' / page.relative_to(out).with_suffix('.ipynb'))
-    for wide in soup.select('main pre, .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
+    for wide in soup.select('main pre, main math[display=block], .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
     if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
     if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, name=f'{page.stem}.ipynb'))
     return str(soup)

@@ -28,7 +28,7 @@ GROSS = 10       # lines above that
 # What starts processes or runs for long has its tests in `test_cli.py`, and is only named here.
 ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth', 'bench_ksparse', 'bench_sweep', 'bench_harvest'}, 'report': {'execute', 'run_lesson'},
              'executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'}, # `test_executors.py`
-             'cli': {'main', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
+             'cli': {'main', 'options', 'tell_version', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
 
 
 def name(path): return path.stem
