@@ -1,23 +1,29 @@
 """The browser of the tests: the first way that works is taken, and is told; what fails is told too."""
+from concurrent.futures import ThreadPoolExecutor
+
 import browser
 import pytest
-from playwright.sync_api import sync_playwright
+
+
+def apart(call):
+    """Call in a thread of its own: Playwright starts only once in each, and the tests of the site may have it."""
+    with ThreadPoolExecutor(1) as pool: return pool.submit(call).result()
 
 
 def test_what_does_not_start_is_passed_over(tmp_path, monkeypatch):
     (stub := tmp_path / 'chromium').write_text('#!/bin/sh\necho install the snap; exit 1\n') # as Ubuntu has it
     stub.chmod(0o755)
-    path, version = browser.starting()
+    path, version = apart(browser.starting)
     monkeypatch.setattr(browser, 'present', lambda: [str(stub), path])
-    assert browser.starting() == (path, version)
+    assert apart(browser.starting) == (path, version)
     monkeypatch.setattr(browser, 'present', lambda: [str(stub)])
-    assert browser.starting() is None
+    assert apart(browser.starting) is None
 
 
 def test_one_that_is_there_is_told(monkeypatch):
     monkeypatch.setattr(browser, 'ways', lambda: pytest.fail('nothing is to be brought'))
-    path, version = browser.starting()
-    assert browser.bring() == browser.told(path, version, 'there already') and version in browser.bring()
+    path, version = apart(browser.starting)
+    assert apart(browser.bring) == browser.told(path, version, 'there already') and version in browser.told(path, version, '')
 
 
 def test_ways_are_tried_in_order_and_each_failure_is_told(tmp_path, monkeypatch, capsys):
