@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-AXE := $(VENV)/node_modules/axe-core/axe.min.js
+INSTALLED := $(VENV)/install.log
 
 .PHONY: help tour test fuzz torture lab docs serve sync clean
 
@@ -13,7 +13,8 @@ help: ## this list
 tour: $(READY) ## run the first lesson; figures, tables and numbers go to report/tour
 	$(BIN)/sparse-probing tour --out report/tour
 
-test: $(READY) $(AXE) ## everything that is tested, notebooks and site included
+test: $(READY) ## everything that is tested, notebooks and site included; brings its own browser
+	$(BIN)/python tests/browser.py
 	$(BIN)/python -m pytest
 
 fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
@@ -24,7 +25,7 @@ torture: $(READY) ## harvests that are killed forty times, and that grow tenfold
 
 lab: $(READY) ## copy the lessons to my-lessons and open JupyterLab on them
 	$(BIN)/sparse-probing lessons my-lessons
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) my-lessons
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) my-lessons
 
 docs: $(READY) ## build the site into _docs
 	$(BIN)/python tests/docs.py
@@ -39,12 +40,11 @@ clean: ## remove what these commands made, the environment included; never your 
 	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
+# What pip has to say is of interest only where it fails.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
-	$(BIN)/sparse-probing fetch
-	touch $@
-
-$(AXE): $(READY)
-	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix $(VENV) axe-core@4.14.1
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ": name another as in make PYTHON=/usr/bin/python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo 'The first time takes some minutes and about 3 GB of disk: packages into $(VENV), then the model and the text.'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,bench]' > $(INSTALLED) 2>&1 || { cat $(INSTALLED); exit 1; }
+	@$(BIN)/sparse-probing fetch
+	@touch $@

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import nbformat
 from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
 from nbdev.config import get_config
@@ -13,8 +14,14 @@ from nbdev.serve import proc_nbs
 from smalldocs.config import load
 from smalldocs.site import Site
 
+from sparse_probing.checks import learners_copy
+from sparse_probing.report import lesson_paths
+
 ROOT = Path(__file__).parent.parent
-COLAB = 'https://colab.research.google.com/github/{user}/{repo}/blob/{branch}/nbs/{page}'
+COLAB = 'https://colab.research.google.com/github/{user}/{repo}/blob/colab/{name}' # a branch, which the workflow makes of `_docs/colab`
+TABLE = 'https://raw.githubusercontent.com/{user}/{repo}/colab/{name}'
+INSTALL = """# Colab starts with an empty machine: this installs the package, and fetches the model and the text. It takes some minutes.
+!pip install --quiet git+https://github.com/{user}/{repo} && sparse-probing fetch"""
 LANDMARKS = {'#quarto-sidebar': 'Pages', '#TOC': 'On this page', '.toc-actions': 'This page in the repository', '.page-navigation': 'Previous and next page', '.quarto-secondary-nav': 'Where you are'}
 
 # The search of smalldocs fetches its index, which a browser forbids to a page that was opened as a file. A script may be loaded.
@@ -48,7 +55,36 @@ def build(out: Path) -> Site:
     (out / 'search.js').write_text(f'window.searchIndex = {index};\n')
     (out / 'site_libs/search.js').write_text(SEARCH)
     (out / '.nojekyll').touch()
+    (out / 'colab').mkdir()
+    for path in lesson_paths(): nbformat.write(colab_copy(path, settings), out / 'colab' / path.name)
+    for table in lesson_paths()[0].parent.glob('*.parquet'): shutil.copyfile(table, out / 'colab' / table.name)
     return site
+
+
+def colab_copy(path: Path, settings):
+    """A learner's copy for Colab: the first cell installs, solutions and answers are folded as Colab does it, links lead to the site."""
+    notebook, names = learners_copy(path), dict(user=settings.user, repo=settings.repo)
+    lines = [INSTALL.format(**names)]
+    for table in sorted(path.parent.glob('*.parquet')):
+        if any(table.name in cell.source for cell in notebook.cells): lines.append(f'!wget --quiet {TABLE.format(**names, name=table.name)}')
+    for cell in notebook.cells:
+        if cell.cell_type == 'markdown': cell.source = from_site(cell.source, path, settings)
+        elif cell.metadata.pop('jupyter', {}).get('source_hidden'): # Colab knows a fold by a title and `cellView`
+            cell.metadata['cellView'] = 'form'
+            cell.source = f'#@title {"Answer" if cell.source.startswith("#| echo") else "Solution"}\n{cell.source}'
+    solutions = next(cell for cell in notebook.cells if cell.source.startswith('## Solutions'))
+    solutions.metadata['id'] = solutions.id
+    notebook.metadata['colab'] = {'collapsed_sections': [solutions.id]}
+    notebook.cells.insert(0, nbformat.v4.new_code_cell('\n'.join(lines), id='install'))
+    return notebook
+
+
+def from_site(markdown: str, path: Path, settings) -> str:
+    """Markdown of a notebook whose links to other notebooks lead to their pages on the site."""
+    def address(link):
+        page = (path.parent / link[1]).resolve().relative_to(ROOT / 'nbs').with_suffix('.html').as_posix()
+        return f']({settings.doc_host}{settings.doc_baseurl}/{page}{link[2] or ""})'
+    return re.sub(r'\]\((?!https?:)([^)#]+\.ipynb)(#[^)]+)?\)', address, markdown)
 
 
 def terms(glossary: Path) -> dict[str, tuple[str, str]]:
@@ -65,13 +101,16 @@ def finish(page: Path, out: Path, glossary: dict, settings) -> str:
     for element in soup.select('script[src*="//"], link[href*="//"]:not([rel=canonical])'): element.decompose()
     soup.head.append(soup.new_tag('script', src=f'{root}site_libs/search.js'))
     name_landmarks(soup)
+    for planned in soup.select('#quarto-sidebar a.sidebar-link[href=""]'): # a lesson that is not there yet is no link
+        planned.name = 'span'
+        del planned['href']
     for maths in soup.select('span.math'): to_mathml(maths)
     for header in soup.select('.callout-header[data-bs-toggle]'): fold(header, soup)
     for cell in soup.select('.cell'): anchor(cell, soup)
     size_pictures(soup, ROOT / 'nbs' / page.relative_to(out).with_suffix('.ipynb'))
-    for wide in soup.select('main pre, .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
+    for wide in soup.select('main pre, main math[display=block], .cell-output-display, .sd-table'): wide['tabindex'] = '0' # may scroll, also by the keyboard
     if page.parent.name in ('lessons', 'selftest'): link_terms(soup, glossary, f'{root}reference/glossary.html')
-    if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, branch=settings.branch, page=f'lessons/{page.stem}.ipynb'))
+    if page.parent.name == 'lessons': launch(soup, COLAB.format(user=settings.user, repo=settings.repo, name=f'{page.stem}.ipynb'))
     return str(soup)
 
 

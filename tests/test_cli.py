@@ -1,20 +1,29 @@
 """The command line as a user meets it: real processes, exit codes, and what is left in folders."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import pytest
+import sparse_probing
 import yaml
+from markdown_it import MarkdownIt
 from notebooks import ROOT
+
+from sparse_probing.checks import run_checks
+from sparse_probing.cli import my_copy, show
+from sparse_probing.report import write_step
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
 KEYS = ['model', 'text', 'layer', 'position', 'n_per_class', 'documents', 'tokens', 'occurrences', 'X_shape', 'train', 'test', 'C', 'accuracy',
         'nonzero', 'density', 'gap', 'path', 'seconds']
 
 
-def call(*arguments, **environment):
-    return subprocess.run([COMMAND, *map(str, arguments)], env=os.environ | {'COLUMNS': '200'} | environment, capture_output=True, text=True)
+def call(*arguments, cwd=None, **environment):
+    return subprocess.run([COMMAND, *map(str, arguments)], cwd=cwd, env=os.environ | {'COLUMNS': '200'} | environment, capture_output=True, text=True)
 
 
 def test_tour(tmp_path):
@@ -96,6 +105,68 @@ def test_a_learners_copy_is_checked_and_never_overwritten(tmp_path):
     assert {p.suffix for p in tmp_path.iterdir()} == {'.ipynb', '.parquet'}
 
 
+@pytest.fixture(scope='module')
+def mine(tmp_path_factory):
+    """A folder with copies of the lessons; the third is answered, and checks itself in its last cell before the solutions."""
+    home = tmp_path_factory.mktemp('home')
+    assert call('lessons', home / 'my-lessons').returncode == 0
+    lesson = home / 'my-lessons/03-examples.ipynb'
+    notebook = nbformat.read(lesson, 4)
+    stub = next(cell for cell in notebook.cells if '... # your code' in cell.source)
+    check = next(cell for cell in notebook.cells if cell.source.startswith('check_'))
+    answer = [cell for cell in notebook.cells if cell.source.startswith('def match_by_document')][-1]
+    code = [nbformat.v4.new_code_cell(source) for source in ('import numpy as np\nfrom sparse_probing.checks import check_match_by_document', answer.source, check.source, '!sparse-probing check 3')]
+    assert stub.source != answer.source
+    nbformat.write(nbformat.v4.new_notebook(cells=[*code, nbformat.v4.new_markdown_cell('## Solutions')]), lesson)
+    (home / 'my-lessons/notes').mkdir()
+    return home
+
+
+@pytest.mark.parametrize('folder, words', [('.', ['3']), ('my-lessons', ['03-examples.ipynb']), ('/', ['3', '--folder', 'HOME/my-lessons'])])
+def test_a_check_is_called_from_everywhere_and_from_inside_its_notebook(mine, folder, words):
+    run = call('check', *(word.replace('HOME', str(mine)) for word in words), cwd=mine / folder, PATH=f'{COMMAND.parent}:{os.environ["PATH"]}')
+    assert run.returncode == 0 and 'match_by_document: all 5 cases right' in run.stdout, run.stdout + run.stderr
+
+
+def test_what_a_notebook_asks_for_while_it_is_checked_ends_at_once(mine):
+    found = [outcome for name, outcome in run_checks(mine / 'my-lessons/03-examples.ipynb')]
+    assert found == ['passed, match_by_document: all 5 cases right']
+    run = call('check', 3, cwd=mine, SPARSE_PROBING_CHECKED='03-examples.ipynb')
+    assert run.returncode == 0 and run.stdout == '03-examples.ipynb is being checked already\n'
+
+
+@pytest.mark.parametrize('words, told', [(['5', None], 'my-lessons/05-probe.ipynb is not there: `sparse-probing lessons my-lessons`'), (['nowhere/04-activations.ipynb', None], 'nowhere/04-activations.ipynb is not there: `sparse-probing lessons nowhere`'),
+                                         (['4', Path('none')], 'none/04-activations.ipynb is not there'), (['mine', None], "there is no lesson 'mine'"), (['my_work.ipynb', None], "there is no lesson 'my_work'")])
+def test_a_check_that_finds_no_copy_says_where_it_would_be(tmp_path, words, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=re.escape(told)): my_copy(*words)
+
+
+@pytest.mark.parametrize('command', [[COMMAND], [sys.executable, '-m', 'sparse_probing']])
+def test_version(command, tmp_path):
+    run = subprocess.run([*command, '--version'], cwd=tmp_path, capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, f'sparse-probing {sparse_probing.__version__}\n')
+
+
+HOSTILE = ['```\n# A heading', '````\n```\n![](http://example.com/x.png)', '~~~\n<script>alert(1)</script>', '[red]a[/red] [link=http://example.com]b', '`', '```python\n```', ':smile: [/]', '[a](b) *c* _d_ $e$ |f|']
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+def test_text_of_a_corpus_stays_text_in_a_report(text, tmp_path):
+    tokens = MarkdownIt().parse(write_step(dict(title='A step', texts=[text, 'after'], pictures=[(text, b'PNG')]), tmp_path))
+    assert [(token.type, token.content.rstrip('\n')) for token in tokens if token.type in ('fence', 'html_block', 'code_block')] == [('fence', text), ('fence', 'after')]
+    assert [token.type for token in tokens].count('heading_open') == 1
+    picture, = tokens[-2].children
+    assert picture.attrs['src'] == 'a-step.png' and picture.content and ''.join(child.content for child in picture.children) == ' '.join(text.split())
+
+
+@pytest.mark.parametrize('text', HOSTILE)
+def test_text_of_a_corpus_stays_text_on_the_terminal(text, capsys):
+    line = text.replace('\n', ' ')
+    show(line, [line], [[line]])
+    assert capsys.readouterr().out.count(line) == 3
+
+
 def test_a_check_without_a_copy_says_how_to_get_one(tmp_path):
     run = call('check', 3, '--folder', tmp_path / 'none')
     assert run.returncode == 1 and f'sparse-probing lessons {tmp_path}' in run.stderr
@@ -126,6 +197,30 @@ def test_wrong_words():
 
 
 def test_continuous_integration_calls_the_tests():
-    assert os.access(ROOT / '.ci/run', os.X_OK) and 'make test' in (ROOT / '.ci/run').read_text()
+    assert os.access(ROOT / '.ci/run', os.X_OK)
+    assert (ROOT / '.ci/run').read_text().splitlines()[1:] == ['set -euo pipefail', 'cd "$(dirname "$0")/.."', 'make test']
     steps = [step['run'] for step in yaml.safe_load((ROOT / '.github/workflows/site.yml').read_text())['jobs']['test']['steps'] if 'run' in step]
     assert steps[-2:] == ['make test', 'make docs']
+
+
+def make(*words): return subprocess.run(['make', *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_first_time_is_announced_and_hides_what_pip_says():
+    lines = make('--dry-run', '--always-make', 'tour').stdout.splitlines()
+    order = [next(k for k, line in enumerate(lines) if word in line) for word in ('takes some minutes and about 3 GB', '-m venv', 'pip install', 'sparse-probing fetch', 'sparse-probing tour')]
+    assert order == sorted(order) and '> .venv/install.log 2>&1 || { cat .venv/install.log; exit 1; }' in lines[order[2]]
+    assert 'minutes' not in make('--dry-run', '--old-file=.venv/.ready', 'tour').stdout
+
+
+def test_an_old_python_is_refused_before_anything_is_made(tmp_path):
+    (old := tmp_path / 'python').write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 1); sys.version = \'3.9.1\'; $1"\n')
+    old.chmod(0o755)
+    run = make('--always-make', f'PYTHON={old}', f'VENV={tmp_path}/venv', 'tour')
+    assert run.returncode == 2 and 'Python 3.11 or newer is needed' in run.stderr and 'make PYTHON=' in run.stderr and os.listdir(tmp_path) == ['python']
+
+
+def test_jupyter_lab_is_started_with_the_commands_on_its_path():
+    start = make('--dry-run', '--old-file=.venv/.ready', 'lab').stdout.splitlines()[-1]
+    path = subprocess.run(['sh', '-c', start.partition(' .venv')[0] + ' printenv PATH'], cwd=ROOT, capture_output=True, text=True).stdout
+    assert path.startswith(f'{ROOT}/.venv/bin:') and 'jupyter lab' in start

@@ -28,7 +28,7 @@ GROSS = 10       # lines above that
 # What starts processes or runs for long has its tests in `test_cli.py`, and is only named here.
 ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth', 'bench_ksparse', 'bench_sweep', 'bench_harvest'}, 'report': {'execute', 'run_lesson'},
              'executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'}, # `test_executors.py`
-             'cli': {'main', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
+             'cli': {'main', 'options', 'tell_version', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
 
 
 def name(path): return path.stem
@@ -183,6 +183,11 @@ def test_a_lesson_has_three_exercises(path):
         assert part.count('<summary>Hint 1</summary>') == part.count('<summary>Hint 2</summary>') == 1
     revealed = [source for kind, source in section(path, 'Exercises') if kind == 'code' and 'reveal(' in source]
     assert revealed and all(re.search(r"reveal\(\s*f['\"].*\{", source, re.S) and '#| echo: false' in source for source in revealed)
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=name)
+def test_a_lesson_says_how_to_check(path):
+    assert f'`sparse-probing check {int(path.stem[:2])}`' in section(path, 'Exercises')[0][1]
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)

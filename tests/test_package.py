@@ -2,14 +2,20 @@
 import ast
 import configparser
 import importlib
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
+from pathlib import Path
 from zipfile import ZipFile
 
+import nbformat
 import pytest
 import sparse_probing
+from nbclient import NotebookClient
 from notebooks import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
@@ -28,7 +34,7 @@ def test_settings_and_pyproject_agree():
 
 
 def test_every_import_is_declared_and_every_requirement_used():
-    names = {'accelerate', 'gguf', 'ipykernel', 'safetensors', 'scipy'}  # used by name only, through transformers, papermill and scikit-learn
+    names = {'accelerate', 'gguf', 'ipykernel', 'ipywidgets', 'safetensors', 'scipy'}  # used by name only, through transformers, papermill, tqdm and scikit-learn
     declared, peers = ({d.split('>')[0].lower().replace('-', '_') for d in part} for part in (PYPROJECT['project']['dependencies'], [*PYPROJECT['project']['optional-dependencies']['bench'], *PYPROJECT['project']['optional-dependencies']['ray']]))
     renamed = {'sklearn': 'scikit_learn'}
     for path in (ROOT / 'sparse_probing').glob('*.py'):
@@ -73,10 +79,62 @@ def test_readme_names_what_the_makefile_has():
         assert f'make {command}' in (ROOT / 'README.md').read_text() and f'\n{command}:' in rules
 
 
-def test_a_wheel_carries_the_lessons(tmp_path):
+def copy_clone(folder):
+    """What a build needs of the repository, in another folder."""
     for name in ('nbs', 'sparse_probing', 'pyproject.toml', 'README.md', 'LICENSE'):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', tmp_path, tmp_path]
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
+    return folder
+
+
+def test_a_wheel_carries_the_lessons(tmp_path):
+    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', tmp_path, copy_clone(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
-    files = ZipFile(next(tmp_path.glob('*.whl'))).namelist()
-    assert 'sparse_probing/lessons/00-tour.ipynb' in files and 'sparse_probing/sources.py' in files
+    files = set(ZipFile(next(tmp_path.glob('*.whl'))).namelist())
+    lessons = {f'sparse_probing/lessons/{p.name}' for p in (ROOT / 'nbs/lessons').iterdir() if p.suffix in ('.ipynb', '.parquet')}
+    modules = {f'sparse_probing/{p.name}' for p in (ROOT / 'sparse_probing').glob('*.py')}
+    assert {name for name in files if '.dist-info/' not in name} == lessons | modules
+
+
+@pytest.fixture(scope='session')
+def installed(tmp_path_factory):
+    """A Python that sees the packages of this one, and the folder above a clone named like the package, installed from there by hand."""
+    folder = tmp_path_factory.mktemp('above')
+    (folder / 'sparse_probing/report').mkdir(parents=True) # `make tour` writes there
+    (folder / 'elsewhere').mkdir()
+    clone = copy_clone(folder / 'sparse_probing')
+    venv.create(folder / 'venv')
+    python = folder / 'venv/bin/python'
+    purelib = subprocess.run([python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'], capture_output=True, text=True, check=True).stdout.strip()
+    (Path(purelib) / 'packages.pth').write_text(sysconfig.get_path('purelib'))
+    command = [sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet', '--no-deps', '--no-build-isolation', '-e', clone]
+    subprocess.run(command, check=True, capture_output=True)
+    return python, folder
+
+
+NOTEBOOK = """import nbformat, sys
+from nbclient import NotebookClient
+notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
+print(NotebookClient(notebook, kernel_name='python3').execute().cells[0].outputs[0].text)"""
+IMPORT = 'import sparse_probing, sparse_probing.report as r; print(sparse_probing.__file__, r.__file__)'
+
+
+@pytest.mark.parametrize('place', ['.', 'sparse_probing', 'elsewhere'])
+def test_the_package_is_found_from_every_folder(installed, place):
+    python, folder = installed
+    def run(*words): return subprocess.run([python, *words], cwd=folder / place, env={'PATH': os.defpath, 'HOME': str(folder)}, capture_output=True, text=True)
+    package = folder / 'sparse_probing/sparse_probing'
+    (folder / place / 'mine.py').write_text(IMPORT)
+    (folder / place / 'test_mine.py').write_text(f'def test_found():\n    import sparse_probing; assert sparse_probing.__file__ == {str(package / "__init__.py")!r}\n')
+    for words in (['-c', IMPORT], ['mine.py'], ['-c', NOTEBOOK, IMPORT]):
+        answer = run(*words)
+        assert answer.stdout.split() == [str(package / '__init__.py'), str(package / 'report.py')], answer.stderr
+    assert run('-c', 'from sparse_probing import record; record').returncode == 0
+    assert run('-m', 'sparse_probing', '--version').stdout == f'sparse-probing {sparse_probing.__version__}\n'
+    assert run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_mine.py').returncode == 0
+
+
+def test_the_first_imports_in_a_notebook_print_nothing():
+    cells = [nbformat.v4.new_code_cell(f'import sparse_probing.{p.stem}') for p in (ROOT / 'sparse_probing').glob('*.py') if p.stem[0] != '_']
+    environment = {name: value for name, value in os.environ.items() if name != 'TQDM_DISABLE'}
+    notebook = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name='python3').execute(env=environment)
+    assert [output for cell in notebook.cells for output in cell.outputs] == []

@@ -1,22 +1,23 @@
 """The site: whole, readable by everyone, the same from a USB stick, and showing what the notebooks hold."""
+import ast
 import base64
 import json
 import re
-import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import browser as chromium
 import docs
+import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from notebooks import NOTEBOOKS, ROOT
 from playwright.sync_api import sync_playwright
 
 PAGES = sorted(p.relative_to(ROOT / 'nbs').with_suffix('.html').as_posix() for p in NOTEBOOKS)
-AXE = ROOT / '.venv/node_modules/axe-core/axe.min.js'
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 # What lies beyond the right edge of a narrow window, where no box of its own scrolls it into view.
 CUT_OFF = '''() => [...document.querySelectorAll('main *')].filter(element => {
@@ -51,12 +52,12 @@ def served(site):
 
 @pytest.fixture(scope='session')
 def browser():
+    ready = chromium.starting()
+    if not ready: pytest.fail('these tests need Chromium: `make test` brings it, and so does `python tests/browser.py`')
     with sync_playwright() as playwright:
-        path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'chrome'))), None)
-        try: chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except Exception as e: pytest.fail(f'these tests need Chromium: install it with `apt-get install chromium`. {e}')
-        yield chromium
-        chromium.close()
+        started = chromium.launch(playwright, ready[0])
+        yield started
+        started.close()
 
 
 @pytest.fixture
@@ -118,13 +119,64 @@ def test_every_page_is_in_the_sidebar(soups):
     assert set(PAGES) <= there
 
 
+LESSONS = [p for p in NOTEBOOKS if p.parent.name == 'lessons']
+
+
+def colab_link(name): return docs.COLAB.format(user='sparse-probing', repo='sparse_probing', name=name)
+
+
 def test_lessons_link_the_glossary_and_colab(soups):
     for name, soup in soups.items():
         if not name.startswith('lessons/'): continue
         assert len(soup.select('a.term[href^="../reference/glossary.html#"]')) > 5
-        assert soup.select_one('.launch a')['href'].endswith(f"nbs/{name.replace('.html', '.ipynb')}")
+        assert soup.select_one('.launch a')['href'] == colab_link(name.removeprefix('lessons/').replace('.html', '.ipynb'))
         assert {'Edit this page', 'Report an issue'} <= {a.get_text().strip() for a in soup.select('.toc-actions a')}
         assert soup.select('.page-navigation a') and soup.select('#TOC a')
+
+
+def test_every_link_to_colab_has_its_copy(site):
+    linked = set(re.findall(r'https://colab[^)"]+', (ROOT / 'README.md').read_text()))
+    assert linked == {colab_link(path.name) for path in LESSONS}
+    assert {path.name for path in (site / 'colab').glob('*.ipynb')} == {path.name for path in LESSONS}
+
+
+def code_of(notebook): return [cell for cell in notebook.cells if cell.cell_type == 'code']
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+def test_a_copy_for_colab_is_clean_and_begins_with_the_install(site, path):
+    copy = nbformat.read(site / 'colab' / path.name, 4)
+    nbformat.validate(copy)
+    assert copy.cells[0].cell_type == 'code' and re.search(r'^!pip install .*git\+https://github.com/sparse-probing/sparse_probing && sparse-probing fetch$', copy.cells[0].source, re.M)
+    assert all(not cell.outputs and cell.execution_count is None for cell in code_of(copy))
+    for cell in code_of(copy)[1:]: ast.parse(cell.source)
+    for cell in copy.cells: assert '::::' not in cell.source and '#| eval: false' not in cell.source
+    for cell in copy.cells: assert cell.cell_type == 'code' or not re.search(r'\]\((?!https?:|#)[^)]*\.\w+[)#]', cell.source)
+    for table in path.parent.glob('*.parquet'): # what the lesson reads beside it
+        assert (table.name in copy.cells[0].source) == (f"'{table.name}'" in path.read_text()) and (site / 'colab' / table.name).read_bytes() == table.read_bytes()
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+def test_a_copy_for_colab_folds_its_answers_and_solutions(site, path):
+    copy = nbformat.read(site / 'colab' / path.name, 4)
+    start = next(k for k, cell in enumerate(copy.cells) if cell.source.startswith('## Solutions'))
+    assert copy.metadata.colab.collapsed_sections == [copy.cells[start].metadata.id]
+    solutions = [cell for cell in copy.cells[start:] if cell.cell_type == 'code']
+    answers = [cell for cell in code_of(copy) if '#| echo: false' in cell.source]
+    assert solutions and answers
+    for cell in [*solutions, *answers]: assert cell.metadata.cellView == 'form' and cell.source.startswith(('#@title Solution\n', '#@title Answer\n'))
+
+
+def test_lessons_that_are_planned_are_shown_and_are_no_links(soups):
+    home = soups['index.html']
+    side = [item.get_text().strip() for item in home.select('#quarto-sidebar span.sidebar-link')]
+    rows = [[cell.get_text().strip() for cell in row.select('td')] for row in home.select('main tr') if 'planned' in row.get_text()]
+    assert side == [f'{number} {title} (planned)' for number, title, *_ in rows] and {row[0] for row in rows} == {'11', '12', '13', '14', '16'}
+    assert not [row for row in home.select('main tr') if 'planned' in row.get_text() and row.select('a')]
+    assert not home.select('#quarto-sidebar a.sidebar-link[href=""]')
+    parts = [part.get_text().strip() for part in home.select('main td strong')]
+    assert parts == ['I Text and neurons', 'II Sparse probes', 'III Do we believe it?', 'IV At scale, and all together']
+    assert set(parts) <= {section.get_text().strip() for section in home.select('#quarto-sidebar .sidebar-item-section > .sidebar-item-container .sidebar-item-text')}
 
 
 @pytest.mark.parametrize('name', PAGES)
@@ -138,9 +190,7 @@ def test_a_page_in_a_browser(tab, served, site, name):
         tab.wait_for_function('dark => document.documentElement.classList.contains("quarto-dark") === dark', arg=scheme == 'dark')
         tab.evaluate('document.querySelectorAll("details").forEach(fold => fold.open = true)')
         tab.wait_for_timeout(300)  # colours fade in
-        tab.add_script_tag(path=AXE)
-        found = tab.evaluate('async () => (await axe.run()).violations')
-        for v in found:
+        for v in Axe().run(tab).response['violations']:
             if v['impact'] != 'minor': wrong += [f"{scheme} {v['id']}: {node['html'][:200]}" for node in v['nodes'][:9]]
     assert not wrong, "\n".join(wrong)
     tab.set_viewport_size({'width': 375, 'height': 800})
