@@ -68,8 +68,8 @@ def test_a_lesson_imports_only_earlier_lessons_and_plots(module):
 
 
 def test_the_two_wings_know_nothing_of_each_other():
-    assert imported('probe') <= {'plots'} and imported('plots') == set()
-    for module in ('sources', 'tokens', 'examples', 'activations', 'tasks', 'store', 'executors', 'fingerprints', 'jobs', 'harvests'): assert not imported(module) & {'probe', 'solver', 'path'}
+    assert imported('probe') <= {'plots'} and imported('plots') == imported('sites') == imported('fingerprints') == set()
+    for module in ('sites', 'sources', 'tokens', 'examples', 'activations', 'tasks', 'store', 'executors', 'fingerprints', 'jobs', 'harvests'): assert not imported(module) & {'probe', 'solver', 'path'}
     assert imported('tasks') == {'sources', 'tokens', 'examples'}
 
 
