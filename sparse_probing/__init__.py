@@ -11,10 +11,11 @@ import lazy_loader
 __version__ = "0.1.0"
 
 PUBLIC = {
+    'sites': ['neuron_input'],
     'sources': ['load_lm', 'LM', 'read_documents'],
     'tokens': ['tokenize', 'Tokens', 'token_id', 'find'],
     'examples': ['contrast', 'Examples'],
-    'activations': ['record', 'Activations', 'neuron_input', 'save_activations', 'load_activations'],
+    'activations': ['record', 'Activations', 'save_activations', 'load_activations'],
     'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
     'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
     'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],

@@ -498,7 +498,8 @@ def gather_by(
     "Run stretches through a model in another way, and keep the hits."
     context = contexts.hits.context.to_numpy()
     place, slot = contexts.hits.place.to_numpy() - contexts.start[context], np.empty(len(contexts), int)
-    X = np.empty((len(context), len(layers), lm.neurons), np.float32)
+    width = lm.model.config.intermediate_size # the peers wrap the modules that `lm.neurons` tries out
+    X = np.empty((len(context), len(layers), width), np.float32)
     for rows in batches(contexts.stop - contexts.start, 2048):
         slot[rows], mine = np.arange(len(rows)), np.flatnonzero(np.isin(context, rows))
         where = torch.as_tensor(slot[context[mine]]), torch.as_tensor(place[mine])

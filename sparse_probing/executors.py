@@ -200,7 +200,8 @@ class Local(Watched, LocalPipelineExecutor):
         "Run a rank in one of the processes."
         try: return LANES[lane].submit(attempt, self, rank, os.getpid())
         except (KeyError, *self.deaths):
-            LANES[lane] = ProcessPoolExecutor(1, timeout=60)
+            no_leak = {'LOKY_MAX_MEMORY_LEAK_SIZE': '1e15'} # a worker that loads another model has no leak
+            LANES[lane] = ProcessPoolExecutor(1, timeout=60, env=no_leak)
             return LANES[lane].submit(attempt, self, rank, os.getpid())
 
     def _kill(self)->None:

@@ -6,8 +6,8 @@
 __all__ = ['IMMUTABLE', 'NAMELESS', 'SKIPPED', 'FILE_NAMES', 'IDLE', 'LOOKING', 'LARGE', 'REMOTE', 'checksum', 'installed',
            'source_digest', 'codes', 'imported_by', 'module_state', 'opened', 'globals_of', 'closure_of', 'code_state',
            'function_state', 'class_state', 'tensor_bytes', 'reduced', 'reduced_object', 'Fingerprint', 'fingerprint',
-           'rule_parts', 'fingerprints_of', 'tokenizer_parts', 'tensors_digest', 'settings_of', 'plain_attributes',
-           'code_of', 'model_code', 'model_parts', 'attached', 'file_fingerprint']
+           'rule_parts', 'fingerprints_of', 'saved_parts', 'tokenizer_parts', 'tensors_digest', 'settings_of',
+           'plain_attributes', 'code_of', 'model_code', 'model_parts', 'attached', 'file_fingerprint']
 
 # %% ../nbs/lib/fingerprints.ipynb #c48a9a78
 import dis
@@ -20,7 +20,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -248,6 +248,13 @@ def fingerprints_of(parts:dict, of:str='')->dict: # name -> fingerprint
 # %% ../nbs/lib/fingerprints.ipynb #e2e4dde0
 FILE_NAMES = re.compile(r'.*(_file|name_or_path|_files)') # where a tokenizer came from decides nothing
 
+@lru_cache(maxsize=4)
+def saved_parts(
+    text:str, # a tokenizer as the library saves it
+)->dict: # part -> JSON; not how it truncates and pads, which a call may set
+    "The parts of a saved tokenizer."
+    return {k: json.dumps(value) for k, value in json.loads(text).items() if k not in ('truncation', 'padding')}
+
 def tokenizer_parts(
     tokenizer, # a transformers tokenizer
 )->dict: # part -> fingerprint, the same before and after a call
@@ -257,14 +264,13 @@ def tokenizer_parts(
     parts = {'class': type(tokenizer).__name__, 'special tokens': special,
              'split_special_tokens': getattr(tokenizer, 'split_special_tokens', False)}
     if (backend := getattr(tokenizer, 'backend_tokenizer', None)) is not None:
-        saved = json.loads(backend.to_str())
-        whole = {k: value for k, value in saved.items() if k not in ('truncation', 'padding')}
+        whole = saved_parts(backend.to_str())
     else:
         given = {k: str(v) for k, v in sorted(tokenizer.init_kwargs.items())
                  if not FILE_NAMES.fullmatch(k)}
-        whole = {'vocabulary': sorted(tokenizer.get_vocab().items()), 'settings': given}
-    # one long text is hashed faster than fifty thousand short ones
-    return fingerprints_of(parts | {name: json.dumps(value) for name, value in whole.items()})
+        # one long text is hashed faster than fifty thousand short ones
+        whole = {'vocabulary': json.dumps(sorted(tokenizer.get_vocab().items())), 'settings': given}
+    return fingerprints_of(parts | whole)
 
 # %% ../nbs/lib/fingerprints.ipynb #6637496e
 IDLE = re.compile(r'.*(_name_or_path|transformers_version|dtype|_commit_hash|output_hidden_states|'
