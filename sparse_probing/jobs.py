@@ -166,6 +166,7 @@ def settle(
     raise ValueError(f'{folder.path} holds another harvest ({"; ".join(changed)}): '
                      'choose another folder, or ask for the same')
 
+# %% ../nbs/lib/jobs.ipynb #865390e0
 @contextmanager
 def taken_back(
     folder:DataFolder,

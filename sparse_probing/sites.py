@@ -137,12 +137,12 @@ class Trial:
         edits=(), # a map, or the block for its input -> what edits (..., rows, TOKENS, width)
         following:nn.Module=None, # where given, the pass ends at its door
     ): # raises ValueError where the model cannot be run
-        self.rows, self.block, self.edits = rows + (rows == TOKENS), block, dict(edits)
+        self.rows, self.edits, self.following = rows + (rows == TOKENS), dict(edits), following
         self.got, self.gave, self.calls = {}, {}, Counter() # of each linear map
         self.output = self.left = None
         self.handed = [] # vectors of the block's width that the following one gets
         handles = [block.register_forward_pre_hook(self.enter, with_kwargs=True),
-                   block.register_forward_hook(self.leave if following else self.end)]
+                   block.register_forward_hook(self.leave)]
         handles += [m.register_forward_hook(self.through) for _, m in linear_maps(block)]
         if following:
             handles += [following.register_forward_pre_hook(self.hand_on, with_kwargs=True)]
@@ -175,11 +175,7 @@ class Trial:
 
     def leave(self, block, inputs, output):
         self.output, self.left = output, self.seen(output)
-        if self.left is None: raise Enough
-
-    def end(self, *passed):
-        self.leave(*passed)
-        raise Enough
+        if self.left is None or not self.following: raise Enough
 
     def hand_on(self, following, inputs, named):
         values = [v for v in (*inputs, *named.values()) if isinstance(v, torch.Tensor)]
@@ -246,6 +242,7 @@ class Subject:
         edits:dict, # as in `Trial`
     )->Trial: return Trial(self.model, self.block, 1 + rows, edits)
 
+# %% ../nbs/lib/sites.ipynb #5d32d17a
 def find_writers(
     subject:Subject,
 )->dict: # map -> maps whose input it moves
@@ -290,6 +287,7 @@ def units_to_poke(
         if linear_shape(feeder)[1] == size: yield feeder, largest
         if linear_shape(feeder)[1] == 2 * size: yield from ((feeder, unit) for unit in fused)
 
+# %% ../nbs/lib/sites.ipynb #c8e8670c
 def find_feeders(
     subject:Subject,
     writers:list,
@@ -310,6 +308,7 @@ def find_feeders(
     def fed(writer): return [(f, n) for (m, f, _), n in zip(pokes, moved) if m is writer and n]
     return {m: [f for f, _ in fed(m)] for m in writers if any(n == 1 for _, n in fed(m))}
 
+# %% ../nbs/lib/sites.ipynb #aa95bad4
 def find_activated(
     subject:Subject,
     feeders:dict, # as `find_feeders` gives them
@@ -392,6 +391,7 @@ def not_dense(
             return f'{path} does not run on each token of each row'
     return ''
 
+# %% ../nbs/lib/sites.ipynb #80856446
 def judge_mlp(
     subject:Subject,
     writers:dict, mixing:list, # as `find_writers` and `find_mixing` give them
@@ -540,6 +540,7 @@ class Site:
         if self.reads_input: return self.module.register_forward_pre_hook(before)
         return self.module.register_forward_hook(after)
 
+# %% ../nbs/lib/sites.ipynb #334c09ea
 def find_site(
     model:nn.Module, # a transformers model
     layer:int, # 0 is the first
