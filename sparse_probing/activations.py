@@ -88,6 +88,10 @@ class Activations:
         raise ValueError(f'layer {layer}, position {position} was not recorded: '
                          f'there are layers {self.layers} and positions {self.positions}')
 
+    def __array__(self, dtype=None, copy=None):
+        "Several matrices are no matrix; raises TypeError."
+        raise TypeError('a probe takes the matrix of one layer and position: give it `.at(layer, position)`')
+
     def __repr__(self)->str:
         n, layers, positions, d = self.X.shape
         return f'Activations({n} examples x {layers} layers x {positions} positions x {d} {self.site})'
@@ -199,6 +203,8 @@ def save_activations(
     path, # a file, usually .safetensors; replaced where it exists
 )->None: # raises OSError where it cannot be written
     "Write activations and their examples to one file, whole or not at all."
+    if not isinstance(activations, Activations):
+        raise TypeError(f'activations come first, then the file; got {type(activations).__name__} in their place')
     path, examples = Path(path), activations.examples
     about = {'classes': examples.classes, **{k: getattr(activations, k) for k in ('layers', 'positions', 'site', 'model')}}
     arrays = {'X': activations.X, **{k: getattr(examples, k) for k in PARTS}}

@@ -67,6 +67,8 @@ def target_places(
 )->np.ndarray: # places, increasing; raises ValueError where the target is neither
     "The places of a target, whichever way it is given."
     if isinstance(target, str): return find(tokens, tokenizer, target, whole_word)
+    if np.ndim(target) != 1:
+        raise ValueError(f"a target is the text of one token, such as ' the', or places; got {target!r:.60}")
     places = np.unique(target)
     if len(places) == 0: return places.astype(int)
     if places.dtype.kind not in 'iu' or places[0] < 0 or places[-1] >= len(tokens):

@@ -54,6 +54,7 @@ def split(
     seed:int=0, # the same seed deals out the same documents
 )->tuple[np.ndarray, np.ndarray]: # training rows, test rows; raises ValueError where a side lacks a class
     "Split rows into training and test part, balanced by class, and no document on both sides."
+    if np.ndim(y) != 1: raise ValueError(f'y has the class of each row, such as examples.y; got {type(y).__name__}')
     y = np.asarray(y)
     groups = check_groups(groups, len(y))
     classes = np.unique(y)
@@ -182,6 +183,9 @@ def evaluate(
     "Score a probe on held-out rows, with bootstrap intervals."
     check_number('resamples', resamples, whole=True)
     check_number('level', level)
+    if not hasattr(probe, 'predict'):
+        raise TypeError(f'a probe comes first, then X and y; got {type(probe).__name__} in its place')
+    check_is_fitted(probe)
     if len(probe.classes_) != 2 or not np.isin(y, probe.classes_).all():
         raise ValueError('a probe of two classes and rows of those two are needed; the probe has '
                          f'{list(probe.classes_)}, the rows have {list(np.unique(y))}')

@@ -547,7 +547,11 @@ def find_site(
     site:str, # one of SITES
 )->Site: # raises ValueError, saying what was seen, where it is not proven
     "Where a site of a layer is."
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'a transformers model is needed, such as `lm.model`; got {type(model).__name__}')
     known = knowledge(model)
+    if layer not in range(len(known.stack)):
+        raise ValueError(f'layer {layer} is out of range: there are layers 0 to {len(known.stack) - 1}')
     kind, block = known.kinds[layer], known.stack[layer]
     if kind not in known.verdicts:
         with trying(model): known.verdicts[kind] = examine(model, layer)

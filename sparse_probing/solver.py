@@ -122,7 +122,9 @@ def readable(
         X = X.detach()
         if X.device.type == 'cpu' and X.dtype is not torch.bfloat16: X = X.numpy()
     else: X = np.asarray(X)
-    if X.ndim != 2 or 0 in X.shape: raise ValueError(f'X has shape {tuple(X.shape)}; rows and neurons are needed')
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(f'X has shape {tuple(X.shape)}; rows and neurons are needed. '
+                         'Of Activations that is the matrix of one layer, `.at(layer)`')
     if isinstance(X, np.ndarray) and X.dtype.kind not in 'fiub':
         raise TypeError(f'X holds {X.dtype}; real numbers are needed')
     small = str(X.dtype).removeprefix('torch.') in ('float16', 'bfloat16', 'float32')

@@ -648,6 +648,7 @@ def read_documents(
     limit:int=None, # at most this many documents
 )->Iterator[Document]: # raises FileNotFoundError, ConnectionError or ValueError, naming the source
     "Stream documents from an embedded text, a hub, or files."
-    if limit is not None and limit < 1: raise ValueError(f'limit must be at least 1, got {limit}')
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise ValueError(f'limit must be at least 1, a whole number; got {limit!r}')
     folder, paths = source_files(source)
     return islice((document for path in paths for document in read_file(folder, path)), limit)

@@ -238,6 +238,10 @@ class ActivationStore:
         if layer in self.layers and position in self.positions: return read_rows_of(self, f'{layer}/{position}', np.float32)
         raise ValueError(f'layer {layer}, position {position} was not harvested: there are layers {self.layers} and positions {self.positions}')
 
+    def __array__(self, dtype=None, copy=None):
+        "Several matrices are no matrix; raises TypeError."
+        raise TypeError('a probe takes the matrix of one layer and position: give it `.at(layer, position)`')
+
     @cached_property
     def rows(self)->pd.DataFrame: # columns document, place, token, label, rule, shard, row, group
         "The table of rows."

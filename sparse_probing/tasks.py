@@ -24,7 +24,8 @@ from pyarrow import csv
 
 from .examples import Examples, lead_with
 from .sources import carrier_file
-from .tokens import Tokens, begins_anew, bos_ids, check_whole, encode, token_id, token_texts, tokenizer_of
+from .tokens import (Tokens, begins_anew, bos_ids, check_tokens, check_whole, encode, token_id,
+                                   token_texts, tokenizer_of)
 
 # %% ../nbs/lessons/08-tasks.ipynb #e4e4ebeb
 def read_rows(
@@ -138,7 +139,8 @@ def from_texts(
     bos='auto', # put a beginning-of-sequence token before each: True, False, or as the tokenizer does
 )->Examples: # raises ValueError for no rows, one class, an empty text, or unequal numbers
     "Turn labelled texts into examples, the last token of each marked."
-    texts, labels, tokenizer = list(texts), [str(label) for label in labels], tokenizer_of(tokenizer)
+    tokenizer = tokenizer_of(tokenizer)
+    texts, labels = list(texts), [str(label) for label in labels]
     check_whole(longest=longest)
     if len(texts) != len(labels): raise ValueError(f'{len(texts)} texts and {len(labels)} labels: each text needs one label')
     if group is not None and len(group) != len(texts): raise ValueError(f'{len(texts)} texts and {len(group)} groups')
@@ -199,6 +201,7 @@ def which(
     test:Callable, # text of a token -> true or false, or a number
 )->np.ndarray: # (N,)
     "What a test of its text says of each token; each of the vocabulary is tested once."
+    check_tokens(tokens)
     return np.array([test(text) for text in token_texts(tokenizer)])[tokens.ids]
 
 # %% ../nbs/lessons/08-tasks.ipynb #3709247f
@@ -229,6 +232,7 @@ def next_token_is(
     text:str, # the text of one token, such as ' the'
 )->dict: # class name -> places
     "Places before a token, and before others that begin, or do not begin, a word like it."
+    check_tokens(tokens)
     target, anew = token_id(tokenizer, text), begins_anew(tokenizer)
     comes = shift(tokens, tokens.ids == target, 1)
     alike = shift(tokens, anew[tokens.ids] == anew[target], 1)
@@ -282,6 +286,7 @@ def starts_sentence(
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Capitalised words that start a sentence, and such as stand inside one; doubtful ones are left out."
+    check_tokens(tokens)
     capital = begins_anew(tokenizer)[tokens.ids] & which(tokens, tokenizer, lambda text: text.strip()[:1].isupper())
     small = which(tokens, tokenizer, lambda text: text.strip().isalpha() and text.strip().islower())
     sure = small & which(tokens, tokenizer, lambda text: len(text.strip()) > 2)
@@ -298,6 +303,7 @@ def compound(
     second:str, # the text of one token, such as ' States'
 )->dict: # class name -> places
     "The second token of a compound, and the same token after anything else."
+    check_tokens(tokens)
     here = tokens.ids == token_id(tokenizer, second)
     after = shift(tokens, tokens.ids == token_id(tokenizer, first), -1)
     return {'compound': np.flatnonzero(here & after), 'second alone': np.flatnonzero(here & ~after)}

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from sparse_probing import neuron_input, record
+from sklearn.linear_model import LogisticRegression
+from sparse_probing import KSparseProbe, SparseProbe, k_curve, l1_path, neuron_input, rank_neurons, record, sparsity_path
 from sparse_probing.activations import batches, hooks, sees_padding
 from sparse_probing.examples import Examples
 from sparse_probing.sites import SITES, knowledge
@@ -269,3 +270,11 @@ def test_first_mistakes_get_a_sentence(words, message):
 def test_layers_in_any_spelling(layers):
     lm, examples = tiny(FAMILIES['GPT-2'][0]), sequences([6] * 3)
     assert (record(lm, examples, layers).X == record(lm, examples, [1]).X).all()
+
+
+@pytest.mark.parametrize('use', [lambda a, y: SparseProbe().fit(a, y), lambda a, y: KSparseProbe().fit(a, y), lambda a, y: LogisticRegression().fit(a, y), lambda a, y: sparsity_path(a, y),
+                                 lambda a, y: rank_neurons(a, y), lambda a, y: k_curve(a, y), lambda a, y: l1_path(a, y, [1.])])
+def test_activations_in_place_of_a_matrix(use):
+    examples = sequences([6] * 8)
+    with pytest.raises(TypeError, match=r'a probe takes the matrix of one layer and position: give it `.at\(layer, position\)`'):
+        use(record(tiny(FAMILIES['GPT-2'][0]), examples, [1]), examples.y)
