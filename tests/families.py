@@ -479,7 +479,8 @@ def compare(name):
             if X.shape != there.shape or not np.allclose(X, there, atol=1e-4 * np.abs(there).max()):
                 wrong.append(f'{site} of layer {layer} is not {place[0]}')
         whys = dict.fromkeys(reasons.values())
-        row[site] = '; '.join([f'read in layers {", ".join(map(str, widths))}'] * bool(widths) + [*whys]) if reasons else 'read'
+        where = f'read in layer{"s" * (len(widths) > 1)} {", ".join(map(str, widths))}'
+        row[site] = '; '.join([where] * bool(widths) + [*whys]) if reasons else 'read'
         if site == 'neurons' and not reasons and len(set(widths.values())) == 1 and lm.neurons != widths[0]:
             wrong.append('LM.neurons is not what `record` gives')
     return row, wrong
