@@ -583,8 +583,7 @@ def harvest(
     "Read the activations at every hit of a corpus into a folder; called again with the same words, go on where it stopped."
     if on_error not in ('raise', 'skip'): raise ValueError(f"on_error is one of raise, skip; got {on_error!r}")
     check_numbers(before, after, seed, limit, tasks=tasks, workers=workers or 1, threads=threads, batch_tokens=batch_tokens, shard_tokens=shard_tokens)
-    if not isinstance(out, (str, Path)) or not str(out):
-        raise TypeError(f'out is the folder of the store, or its address; got {out!r:.60}')
+    if not isinstance(out, (str, Path)): raise TypeError(f'out is the folder of the store, or its address; got {out!r:.60}')
     out = url_to_fs(str(out))[1] if get_datafolder(str(out)).is_local() else str(out)
     order = place_order(lm, targets, layers, positions, site, context, before, after, prune, bos, whole_word=whole_word, precision=precision, threads=threads, dtype=dtype,
                         batch_tokens=batch_tokens, shard_tokens=shard_tokens, seed=seed, skip=on_error == 'skip', out=out)

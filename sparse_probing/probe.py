@@ -183,8 +183,6 @@ def evaluate(
     "Score a probe on held-out rows, with bootstrap intervals."
     check_number('resamples', resamples, whole=True)
     check_number('level', level)
-    if not hasattr(probe, 'predict'):
-        raise TypeError(f'a probe comes first, then X and y; got {type(probe).__name__} in its place')
     check_is_fitted(probe)
     if len(probe.classes_) != 2 or not np.isin(y, probe.classes_).all():
         raise ValueError('a probe of two classes and rows of those two are needed; the probe has '
