@@ -38,14 +38,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from tqdm.auto import tqdm
 
-from .activations import batches, record
+from .activations import batches, gather, record
 from .examples import Examples, contrast
-from .harvests import Contexts, chunks, find_hits, gather, lone_mlp, prune
+from .contexts import Contexts, chunks, find_hits, prune
 from .ksparse import KSparseProbe, nested_fits, rank_neurons
 from .path import folds, grid
 from .plots import growth_curves
 from .probe import all_scores, split
-from .sites import blocks, linear_shape, neuron_input
+from .sites import blocks, linear_shape, lone_mlp, neuron_input
 from .solver import c_min, duality_gap, l1_path
 from .sources import LM, load_lm, read_documents
 from .sweeps import best_settings, sweep
@@ -108,7 +108,7 @@ def usual_way(
     X = np.zeros((0, lm.neurons), np.float32)
     for k in range(len(TARGETS)):
         with torch.no_grad(): lm.model(torch.as_tensor(windows[examples.y == k]))
-        X = np.append(X, seen['x'][:, examples.at[0]].numpy(), axis=0)
+        X = np.append(X, seen['x'][:, examples.place[0]].numpy(), axis=0)
     handle.remove()
     yield 'activations'
     train, test = split(examples.y, examples.group)

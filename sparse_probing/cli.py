@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'MINE', 'RULES', 'BENCHES', 'tell_version', 'options', 'show', 'tour', 'lessons', 'my_copy', 'check',
-           'check_packages', 'check_assets', 'check_machine', 'doctor', 'fetch', 'numbers', 'recorded', 'yes_no_auto',
-           'side_by_side', 'draw_maps', 'sweep', 'wanted', 'harvest', 'verify', 'readable', 'bench', 'main']
+           'look_at_packages', 'look_at_assets', 'look_at_machine', 'doctor', 'fetch', 'numbers', 'recorded',
+           'yes_no_auto', 'side_by_side', 'draw_maps', 'sweep', 'wanted', 'harvest', 'verify', 'readable', 'bench',
+           'main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
@@ -125,7 +126,7 @@ def check(
     if any(not answer.startswith('passed') for _, answer in answers): raise typer.Exit(1)
 
 # %% ../nbs/lib/cli.ipynb #80ce1804
-def check_packages()->list[list]: # rows: what, state, detail, mend
+def look_at_packages()->list[list]: # rows: what, state, detail, mend
     "The packages this one requires, and whether they are there in a version that will do."
     rows = []
     for requirement in map(Requirement, metadata.requires('sparse_probing') or []):
@@ -138,7 +139,7 @@ def check_packages()->list[list]: # rows: what, state, detail, mend
     return rows
 
 # %% ../nbs/lib/cli.ipynb #0f84181c
-def check_assets()->list[list]: # rows: what, state, detail, mend
+def look_at_assets()->list[list]: # rows: what, state, detail, mend
     "The embedded model, texts and labelled sets, and the cache folder that the first two are converted into."
     from sparse_probing.sources import CARRIERS, cache_folder, cache_name, carrier_file
     rows, folder = [], cache_folder()
@@ -157,7 +158,7 @@ def check_assets()->list[list]: # rows: what, state, detail, mend
     return rows
 
 # %% ../nbs/lib/cli.ipynb #971053ef
-def check_machine()->list[list]: # rows: what, state, detail, mend
+def look_at_machine()->list[list]: # rows: what, state, detail, mend
     "Cores, memory and GPU: good to know, never missing."
     import psutil
     import torch
@@ -169,8 +170,8 @@ def check_machine()->list[list]: # rows: what, state, detail, mend
 @app.command()
 def doctor():
     "Say what is present, and the command that mends each gap."
-    rows = [['Python', 'ok', sys.version.split()[0], None]] + check_packages()
-    if all(state == 'ok' for _, state, *_ in rows): rows += check_assets() + check_machine()
+    rows = [['Python', 'ok', sys.version.split()[0], None]] + look_at_packages()
+    if all(state == 'ok' for _, state, *_ in rows): rows += look_at_assets() + look_at_machine()
     show('What this machine has', ['what', 'state', 'detail', 'mend'], rows)
     if missing := [name for name, state, *_ in rows if state != 'ok']:
         print(f'missing: {", ".join(missing)}')

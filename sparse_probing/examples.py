@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .tokens import (Tokens, bos_ids, check_tokens, check_whole, find, token_id,
+from .tokens import (Tokens, bos_ids, validate_tokens, validate_whole, find, token_id,
                                    tokenizer_of, unspaced)
 
 # %% ../nbs/lessons/03-examples.ipynb #70fa1c30
@@ -22,7 +22,7 @@ class Examples:
     "Token sequences with one marked token each, a label, and the document they came from."
     ids:np.ndarray # tokens (n, longest), int32; whatever stands past a row's length is padding
     length:np.ndarray # tokens in each row (n,)
-    at:np.ndarray # place of the marked token in each row (n,)
+    place:np.ndarray # place of the marked token in each row (n,)
     y:np.ndarray # class number of each row (n,)
     group:np.ndarray # number of the document of each row (n,)
     classes:tuple # names of the classes
@@ -34,7 +34,7 @@ class Examples:
         rows, # anything that indexes a vector: a slice, a mask, places
     )->'Examples':
         "Some of the rows."
-        return replace(self, **{k: getattr(self, k)[rows] for k in ('ids', 'length', 'at', 'y', 'group')})
+        return replace(self, **{k: getattr(self, k)[rows] for k in ('ids', 'length', 'place', 'y', 'group')})
 
     def __repr__(self)->str:
         counts = ', '.join(f'{np.sum(self.y == k)} {name!r}' for k, name in enumerate(self.classes))
@@ -53,7 +53,7 @@ class Examples:
             print(f'{name}:')
             rows = np.flatnonzero(self.y == k)
             for row in rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)]:
-                ids, at = self.ids[row, :self.length[row]], self.at[row]
+                ids, at = self.ids[row, :self.length[row]], self.place[row]
                 left, target, right = (tokenizer.decode(part).replace('\n', '⏎')
                                        for part in (ids[:at], ids[at:at + 1], ids[at + 1:]))
                 print(f'{left[-width:]:>{width}}[{target}]{right}')
@@ -130,12 +130,12 @@ def draw(
 # %% ../nbs/lessons/03-examples.ipynb #6e15b76d
 def check_draw(tokens:Tokens, targets:Mapping, n:int, before:int, after:int, seed:int)->None:
     "Raise ValueError, naming what is wrong, for a draw that cannot be asked for."
-    check_tokens(tokens)
+    validate_tokens(tokens)
     if not isinstance(targets, Mapping):
         raise ValueError('targets are a mapping from names of classes to tokens, such as '
                          "{'the': ' the', 'an': ' an'}, or to places, such as a rule returns; "
                          f'got {targets!r:.60}')
-    check_whole(n=n, before=before, after=after, seed=seed)
+    validate_whole(n=n, before=before, after=after, seed=seed)
     if n < 1 or before < 0 or after < 0:
         raise ValueError('n must be at least 1, before and after at least 0; '
                          f'got {n=}, {before=}, {after=}')

@@ -6,7 +6,7 @@
 __all__ = ['REFITS', 'RANKINGS', 'add_moments', 'moments', 'order_by', 'by_mean_difference', 'f_statistic', 'by_f', 'count_bins',
            'uncertainty', 'mutual_information', 'by_information', 'by_entry', 'by_chance', 'Smooth', 'minimum',
            'standardise', 'logistic', 'class_means', 'Refit', 'nested_fits', 'by_adaptive', 'two_classes',
-           'rank_neurons', 'KSparseProbe', 'check_k', 'dense_probe', 'k_curve', 'smallest_k', 'pair_value',
+           'rank_neurons', 'KSparseProbe', 'validate_k', 'dense_probe', 'k_curve', 'smallest_k', 'pair_value',
            'pair_values', 'Subsets', 'better_swap', 'swap_search', 'Branch', 'branch_and_bound', 'BestSubset',
            'best_subset', 'best_few']
 
@@ -32,9 +32,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from tqdm.auto import tqdm
 
+from .matrix import Rows, blas, compiled, over_columns, readable, validate_finite
 from .path import FLOATS, LinearProbe, SparsityPath, folds, grid
-from .probe import SEVERAL, all_scores, check_groups, check_number, density
-from .solver import Rows, balance, blas, check_finite, compiled, l1_path, over_columns, readable, residuals
+from .probe import SEVERAL, all_scores, validate_groups, validate_number, density
+from .solver import balance, l1_path, residuals
 
 # %% ../nbs/lessons/09-ksparse.ipynb #6a234d64
 @compiled
@@ -60,7 +61,7 @@ def moments(
     rows = Rows(X)
     shift, out = rows.bring(slice(0, 1))[0].astype(np.float64), np.zeros((rows.d, 4))
     for place, part in rows.parts(): over_columns(add_moments, part, shift, y[place], out)
-    check_finite(out.sum(1))
+    validate_finite(out.sum(1))
     size = np.array([(~y).sum(), y.sum()])
     means = out[:, :2] / size
     return means + shift[:, None], np.maximum(out[:, 2:] - size * means ** 2, 0).sum(1)
@@ -123,7 +124,7 @@ def mutual_information(
         told = uncertainty(counts.sum(1)) - (size * uncertainty(counts)).sum(1) / n - bias
         out[ids] = np.where(np.isfinite(values).all(1), told, np.nan)
     with ThreadPoolExecutor(get_num_threads()) as threads: list(threads.map(block, range(0, rows.d, 256)))
-    check_finite(out)
+    validate_finite(out)
     return out
 
 def by_information(X, y:np.ndarray, seed:int=0)->np.ndarray:
@@ -237,7 +238,7 @@ def nested_fits(
     "Refit on the first k neurons, for each k; warns with ConvergenceWarning where a gap exceeds tol."
     if not isinstance(refit, str) or refit not in REFITS: raise ValueError(f'unknown refit {refit!r}: choose one of {", ".join(REFITS)}')
     for name, value in dict(C=C, tol=tol, max_iter=max_iter).items():
-        check_number(name, value, whole=name == 'max_iter')
+        validate_number(name, value, whole=name == 'max_iter')
     (Z, mean, scale), w = standardise(X, order[:max(ks)]), np.zeros(0)
     t, s = np.where(y, 1., -1.), np.ones(len(y)) if weight is None else weight
     for k in ks:
@@ -308,11 +309,11 @@ class KSparseProbe(LinearProbe):
         y:np.ndarray, # classes (n,), two
     )->'KSparseProbe': # raises ValueError for k out of range; warns with ConvergenceWarning
         "Rank, choose, scale and fit on these rows."
-        if not isinstance(self.k, Real): check_number('k', self.k, whole=True)
+        if not isinstance(self.k, Real): validate_number('k', self.k, whole=True)
         X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
         self.classes_, second = two_classes(y)
-        check_k([self.k], X.shape[1])
+        validate_k([self.k], X.shape[1])
         self.neurons_ = rank_neurons(X, y, self.by, self.seed)[:int(self.k)]
         weight = None if self.class_weight is None else compute_sample_weight(self.class_weight, y)
         fit = next(nested_fits(X, second, self.neurons_, [int(self.k)], self.refit, self.C, weight, self.tol, self.max_iter))
@@ -327,7 +328,7 @@ class KSparseProbe(LinearProbe):
         tags.classifier_tags.multi_class = False
         return tags
 
-def check_k(
+def validate_k(
     ks:Sequence[int], # numbers of neurons asked for
     d:int, # neurons there are
 ):
@@ -362,8 +363,8 @@ def k_curve(
     "Score probes of k neurons against k; the dense probe is the ranking 'dense' with k = d."
     X, (classes, second) = np.asanyarray(X), two_classes(y)
     ks = [2 ** p for p in range(9) if 2 ** p <= X.shape[1]] if ks is None else [*ks]
-    check_k(ks, X.shape[1])
-    groups = check_groups(groups, len(second))
+    validate_k(ks, X.shape[1])
+    groups = validate_groups(groups, len(second))
     rows = []
     for fold, (seen, held_out) in enumerate(tqdm(folds(second, cv, groups, seed), desc='k_curve', unit=' folds', delay=1)):
         def add(ranking, k, score, gap): rows.append(dict(ranking=ranking, k=k, fold=fold, **all_scores(second[held_out], score).iloc[0], gap=gap))
@@ -537,9 +538,9 @@ def best_subset(
 )->BestSubset: # raises ValueError for k out of range
     "The k neurons with the least objective: exact among the candidates, or with a bound."
     second, d = two_classes(y)[1], Rows(X).d
-    if not isinstance(k, Real): check_number('k', k, whole=True)
-    check_k([k], min(8, d))
-    check_number('C', C)
+    if not isinstance(k, Real): validate_number('k', k, whole=True)
+    validate_k([k], min(8, d))
+    validate_number('C', C)
     order = by_f(X, second)
     subsets = Subsets(np.ascontiguousarray(standardise(X, np.arange(d))[0].T), np.where(second, 1., -1.), C)
     with blas().limit(limits=1, user_api='blas'):

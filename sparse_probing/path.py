@@ -20,8 +20,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from tqdm.auto import tqdm
 
-from .probe import check_groups, check_number, density
-from .solver import L1Path, c_min, check_C, l1_path
+from .probe import validate_groups, validate_number, density
+from .solver import L1Path, c_min, validate_C, l1_path
 
 # %% ../nbs/lessons/07-path.ipynb #11c9d0f1
 FLOATS = [np.float32, np.float64, np.float16]
@@ -69,7 +69,7 @@ class SparseProbe(LinearProbe):
     )->'SparseProbe': # raises ValueError for several values of C; warns with ConvergenceWarning where the gap exceeds tol
         "Fit, one class against the rest where there are more than two."
         for name in ('C', 'tol', 'max_iter'):
-            check_number(name, getattr(self, name), whole=name == 'max_iter')
+            validate_number(name, getattr(self, name), whole=name == 'max_iter')
         X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
         self.classes_ = np.unique(y)
@@ -105,7 +105,7 @@ def folds(
     seed:int=0, # the same seed deals out the same rows
 )->list: # (training rows, held-out rows) of each fold
     "The folds of a cross-validation; a document is never on both sides."
-    groups = check_groups(groups, len(y))
+    groups = validate_groups(groups, len(y))
     if cv is None: return []
     if isinstance(cv, int):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
@@ -197,10 +197,10 @@ def sparsity_path(
 )->SparsityPath: # warns with ConvergenceWarning where a gap exceeds tol
     "Fit the whole path, score each point, certify each fit."
     X, y = X if torch.is_tensor(X) else np.asanyarray(X), np.asarray(y)
-    groups = check_groups(groups, len(y))
-    check_number('tol', tol)
-    check_number('max_iter', max_iter, whole=True)
-    C = grid(X, y, sample_weight) if C is None else check_C(C)
+    groups = validate_groups(groups, len(y))
+    validate_number('tol', tol)
+    validate_number('max_iter', max_iter, whole=True)
+    C = grid(X, y, sample_weight) if C is None else validate_C(C)
     if (np.diff(C) <= 0).any(): raise ValueError(f'C must increase along the path, got {C}')
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
     def fit(rows): return l1_path(X[rows], y[rows], C, tol=tol, sample_weight=weight[rows], max_iter=max_iter)

@@ -8,7 +8,7 @@ __all__ = ['TOKENS', 'PLACE', 'ROUNDING', 'MLP_SIZES', 'SITES', 'KNOWN', 'linear
            'hold', 'Subject', 'find_writers', 'find_mixing', 'units_to_poke', 'find_feeders', 'find_activated',
            'Refused', 'judge_residual', 'judge_attention', 'not_dense', 'judge_mlp', 'Lookups', 'hollow', 'survey',
            'layer_kind', 'examine', 'Knowledge', 'knowledge', 'trying', 'Site', 'find_site', 'neuron_input',
-           'site_width']
+           'site_width', 'lone_mlp', 'only_at']
 
 # %% ../nbs/lib/sites.ipynb #36b19621
 import re
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from weakref import WeakKeyDictionary
 
 import torch
@@ -584,3 +585,26 @@ def site_width(
     if len(widths) == 1: return widths.pop()
     raise ValueError(f'the layers of {type(model).__name__} have different numbers of {site}, '
                      f'{sorted(widths)}: record them one by one')
+
+# %% ../nbs/lib/sites.ipynb #790e2f91
+def lone_mlp(
+    model, # a transformers model
+    layer:int, # 0 is the first
+)->nn.Module: # or None where the MLP is not one module with one input
+    "The MLP of a layer, if it can run on some tokens alone."
+    block, last = blocks(model)[layer], neuron_input(model, layer)
+    maps = [m for name, m in block.named_modules() if linear_shape(m) and not re.search('attn|attention', name.lower())]
+    for module in block.modules():
+        if last in module.children() and module is not block and set(maps) <= set(module.modules()) and len(signature(module.forward).parameters) == 1: return module
+
+@contextmanager
+def only_at(
+    module:nn.Module, # as `lone_mlp` finds it, or None
+    row:torch.Tensor, at:torch.Tensor, # of the tokens (k,)
+)->Iterator[None]:
+    "Inside, a module gets those tokens (k, width) and no others."
+    def some(module, args, kwargs): return tuple(value[row, at] for value in args), {k: value[row, at] for k, value in kwargs.items()}
+    handle = module and module.register_forward_pre_hook(some, with_kwargs=True)
+    try: yield
+    finally:
+        if handle: handle.remove()

@@ -7,9 +7,9 @@ __all__ = ['CARRIERS', 'ENDINGS', 'RECIPE', 'FINEWEB', 'GAP', 'PLAIN_TAGS', 'MAR
            'LEFT_OVER', 'MEND', 'UNPACK', 'FOREIGN', 'NAMED', 'READERS', 'EMBEDDED', 'carrier_file', 'cache_folder',
            'cache_name', 'alone', 'build_once', 'convert_smollm2', 'LM', 'hub_answers', 'refuse_adapter', 'model_class',
            'place_and_type', 'load_checkpoint', 'load_lm', 'wiki_pages', 'shown', 'shown_all', 'tidy', 'prose',
-           'convert_wiki', 'convert_news', 'check_row', 'split_ending', 'parse_line', 'TextReader', 'values',
+           'convert_wiki', 'convert_news', 'validate_row', 'split_ending', 'parse_line', 'TextReader', 'values',
            'TableReader', 'is_hidden', 'entries', 'files_under', 'split_pattern', 'matching', 'reader_class',
-           'find_files', 'naming', 'read_file', 'check_source', 'canonical', 'source_files', 'read_documents']
+           'find_files', 'naming', 'read_file', 'validate_source', 'canonical', 'source_files', 'read_documents']
 
 # %% ../nbs/lessons/01-sources.ipynb #419c4a40
 import fnmatch
@@ -383,7 +383,7 @@ def convert_news(
 # %% ../nbs/lessons/01-sources.ipynb #0b4f1f64
 MEND = {bytes: 'decode the column to strings', list: 'join its pieces to one string'}
 
-def check_row(
+def validate_row(
     reader:BaseDiskReader, # the reader that met the row
     row:dict, # its fields, or the error that stands in their place
     path:str, # its file, below the source
@@ -602,7 +602,7 @@ def naming(
 def read_file(
     folder:DataFolder, # as `find_files` gives it
     path:str, # one file below it
-    adapter:Callable=check_row, # turns a row into the fields of a document
+    adapter:Callable=validate_row, # turns a row into the fields of a document
 )->Iterator[Document]: # raises ValueError naming the file where it is damaged
     "The documents of one file."
     with naming(folder.resolve_paths(path)):
@@ -611,7 +611,7 @@ def read_file(
 # %% ../nbs/lessons/01-sources.ipynb #8246bd77
 EMBEDDED = 'wiki', 'news'
 
-def check_source(
+def validate_source(
     source:str|Path, # as in `read_documents`
 )->None: # raises TypeError
     "Refuse what is neither a name nor a path."
@@ -623,7 +623,7 @@ def canonical(
     source:str|Path, # as in `read_documents`
 )->str: # a name as it is, a path from the root of the disk, an address as its file system writes it
     "The one spelling of a source, whichever way it was written."
-    check_source(source)
+    validate_source(source)
     if source in EMBEDDED or source in NAMED or '::' in str(source): return str(source)
     fs, path = url_to_fs(str(source))
     if not isinstance(fs, LocalFileSystem): return fs.unstrip_protocol(path)
@@ -638,7 +638,7 @@ def source_files(
     source:str|Path, # as in `read_documents`
 )->tuple: # (folder, iterator of paths below it); raises as `read_documents` does
     "The files of an embedded text, a hub, or a path."
-    check_source(source)
+    validate_source(source)
     convert = {'wiki': convert_wiki, 'news': convert_news}.get(source)
     location = build_once(cache_name(source), convert) if convert else NAMED.get(source, source)
     with naming(source): return find_files(location)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'PARTS', 'SCHEMA', 'put', 'digest', 'to_json', 'pack_shard', 'reading', 'read_header', 'read_tensor',
-           'tables_of', 'file_digest', 'write_rows', 'read_manifest', 'balanced', 'read_rows_of', 'fault',
-           'ActivationStore']
+           'shard_tensors', 'tables_of', 'file_digest', 'write_rows', 'read_manifest', 'balanced', 'read_rows_of',
+           'fault', 'ActivationStore']
 
 # %% ../nbs/lib/store.ipynb #57c4ea70
 import json
@@ -25,7 +25,8 @@ from datatrove.io import DataFolder, get_datafolder
 from safetensors.numpy import save
 from tqdm.auto import tqdm
 
-from .examples import Examples
+from .contexts import Contexts
+from .examples import Examples, lead_with
 
 # %% ../nbs/lib/store.ipynb #ec89a971
 def put(
@@ -102,6 +103,25 @@ def read_tensor(
         if first == last: return np.empty(shape, dtype)
         if folder.is_local(): return np.memmap(folder.resolve_paths(name), dtype, 'r', first, shape)
         return np.frombuffer(folder.cat_file(name, start=first, end=last), dtype).reshape(shape)
+
+# %% ../nbs/lib/store.ipynb #8bb02a4e
+def shard_tensors(
+    contexts:Contexts,
+    X:dict, # as `gather` gives it
+    before:int, after:int, # tokens kept around a hit, for its text
+)->dict: # name -> array; raises ValueError for vectors that are not finite
+    "What a shard holds: the vectors, and their rows of the table."
+    hits = contexts.hits
+    for (layer, position), value in X.items():
+        if len(bad := np.flatnonzero(~np.isfinite(value).all(1))):
+            raise ValueError(f'layer {layer} is not finite as {value.dtype} at token {hits.offset[bad[0]]} of document {hits.id[bad[0]]!r}: '
+                             "ask for dtype='float32', or precision='float32'")
+    left, right = np.minimum(before, hits.offset), np.minimum(after, hits.left)
+    places = (hits.place - left).to_numpy()[:, None] + np.minimum(np.arange(before + 1 + after), (left + right).to_numpy()[:, None])
+    lead = contexts.lead
+    small = dict(ids=lead_with(contexts.bos, contexts.ids[places]), length=lead + left + 1 + right, at=lead + left, label=hits.label, token=contexts.ids[hits.place])
+    return ({f'{layer}/{position}': value for (layer, position), value in X.items()} | {name: np.asarray(value, np.int32) for name, value in small.items()}
+            | dict(place=hits.offset.to_numpy(np.int64), document=hits.ordinal.to_numpy(np.int64)))
 
 # %% ../nbs/lib/store.ipynb #18e6b97c
 PARTS = 'ids', 'length', 'at', 'label', 'token', 'place', 'document'

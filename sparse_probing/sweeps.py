@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['last', 'prepared', 'settings', 'fit_and_score', 'cell_table', 'cell_parts', 'write_cell', 'read_cell', 'compute_cell',
-           'cells_of', 'ordered', 'check_sweep', 'sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer']
+           'cells_of', 'ordered', 'validate_sweep', 'sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer']
 
 # %% ../nbs/lessons/10-sweeps.ipynb #60a71e9e
 import json
@@ -29,10 +29,10 @@ from tqdm.auto import tqdm
 
 from .activations import Activations
 from .fingerprints import fingerprint
-from .ksparse import KSparseProbe, check_k, nested_fits, rank_neurons, two_classes
+from .ksparse import KSparseProbe, validate_k, nested_fits, rank_neurons, two_classes
 from .path import SparseProbe, folds, grid
-from .probe import all_scores, check_groups, split
-from .solver import check_C, l1_path
+from .probe import all_scores, validate_groups, split
+from .solver import validate_C, l1_path
 
 # %% ../nbs/lessons/10-sweeps.ipynb #4bf32c9a
 def last(
@@ -61,10 +61,10 @@ def settings(
 )->np.ndarray: # (m,); raises ValueError for values that cannot be
     "What a cell tries out: values of C for a SparseProbe, of k for a KSparseProbe, else nothing."
     if isinstance(last(probe), SparseProbe):
-        return grid(prepared(probe, X)[0], y, size=10, reach=100) if along is None else np.unique(check_C(along))
+        return grid(prepared(probe, X)[0], y, size=10, reach=100) if along is None else np.unique(validate_C(along))
     if isinstance(last(probe), KSparseProbe):
         ks = [2 ** p for p in range(9) if 2 ** p <= X.shape[1]] if along is None else np.unique(along)
-        check_k(ks, X.shape[1])
+        validate_k(ks, X.shape[1])
         return np.array(ks)
     if along is not None: raise ValueError(f'{type(last(probe)).__name__} has nothing to vary: leave out `along`')
     return np.array([np.nan])
@@ -185,7 +185,7 @@ def cells_of(
         examples = activations.examples
         try: second = two_classes(examples.y)[1]
         except ValueError as e: raise ValueError(f'task {task}: {e}') from None
-        try: group = check_groups(examples.group if groups is None else groups, len(second))
+        try: group = validate_groups(examples.group if groups is None else groups, len(second))
         except ValueError as e: raise ValueError(f'task {task}: {e}') from None
         for layer in activations.layers:
             for position in activations.positions:
@@ -204,7 +204,7 @@ def ordered(
     return table
 
 # %% ../nbs/lessons/10-sweeps.ipynb #8b6f2c31
-def check_sweep(
+def validate_sweep(
     activations, probe, # as `sweep` is given them
 )->dict: # task name -> activations; raises ValueError for anything else
     "Say what a sweep takes, where it is given something else."
@@ -238,7 +238,7 @@ def sweep(
 )->pd.DataFrame: # a row for each task, layer, position, part, fold and setting; warns where a fit is not certified
     "Probe every layer and position of every task: validation scores to choose by, test scores to report."
     probe = make_pipeline(StandardScaler(), SparseProbe()) if probe is None else probe
-    tasks = check_sweep(activations, probe)
+    tasks = validate_sweep(activations, probe)
     if groups is not None and len(tasks) != 1: raise ValueError('groups are for one task; with several, those of the examples are taken')
     options = dict(probe=probe, along=along, cv=cv, test=test, seed=seed)
     files, done = {}, []

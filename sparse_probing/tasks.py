@@ -24,7 +24,7 @@ from pyarrow import csv
 
 from .examples import Examples, lead_with
 from .sources import carrier_file
-from .tokens import (Tokens, begins_anew, bos_ids, check_tokens, check_whole, encode, token_id,
+from .tokens import (Tokens, begins_anew, bos_ids, validate_tokens, validate_whole, encode, token_id,
                                    token_texts, tokenizer_of)
 
 # %% ../nbs/lessons/08-tasks.ipynb #e4e4ebeb
@@ -141,7 +141,7 @@ def from_texts(
     "Turn labelled texts into examples, the last token of each marked."
     tokenizer = tokenizer_of(tokenizer)
     texts, labels = list(texts), [str(label) for label in labels]
-    check_whole(longest=longest)
+    validate_whole(longest=longest)
     if len(texts) != len(labels): raise ValueError(f'{len(texts)} texts and {len(labels)} labels: each text needs one label')
     if group is not None and len(group) != len(texts): raise ValueError(f'{len(texts)} texts and {len(group)} groups')
     if not texts: raise ValueError('there are no rows: give some texts and their labels')
@@ -167,7 +167,7 @@ def draw_rows(
     seed:int,
 )->np.ndarray: # rows, increasing; raises ValueError where a class has fewer
     "As many rows of each class, at random."
-    check_whole(n=n, seed=seed)
+    validate_whole(n=n, seed=seed)
     counts = labels.value_counts().sort_index()
     if n < 1 or (counts < n).any():
         have = ', '.join(f'{label!r} has {count}' for label, count in counts.items())
@@ -201,7 +201,7 @@ def which(
     test:Callable, # text of a token -> true or false, or a number
 )->np.ndarray: # (N,)
     "What a test of its text says of each token; each of the vocabulary is tested once."
-    check_tokens(tokens)
+    validate_tokens(tokens)
     return np.array([test(text) for text in token_texts(tokenizer)])[tokens.ids]
 
 # %% ../nbs/lessons/08-tasks.ipynb #3709247f
@@ -232,7 +232,7 @@ def next_token_is(
     text:str, # the text of one token, such as ' the'
 )->dict: # class name -> places
     "Places before a token, and before others that begin, or do not begin, a word like it."
-    check_tokens(tokens)
+    validate_tokens(tokens)
     target, anew = token_id(tokenizer, text), begins_anew(tokenizer)
     comes = shift(tokens, tokens.ids == target, 1)
     alike = shift(tokens, anew[tokens.ids] == anew[target], 1)
@@ -286,7 +286,7 @@ def starts_sentence(
     tokenizer, # the tokenizer that made them
 )->dict: # class name -> places
     "Capitalised words that start a sentence, and such as stand inside one; doubtful ones are left out."
-    check_tokens(tokens)
+    validate_tokens(tokens)
     capital = begins_anew(tokenizer)[tokens.ids] & which(tokens, tokenizer, lambda text: text.strip()[:1].isupper())
     small = which(tokens, tokenizer, lambda text: text.strip().isalpha() and text.strip().islower())
     sure = small & which(tokens, tokenizer, lambda text: len(text.strip()) > 2)
@@ -303,7 +303,7 @@ def compound(
     second:str, # the text of one token, such as ' States'
 )->dict: # class name -> places
     "The second token of a compound, and the same token after anything else."
-    check_tokens(tokens)
+    validate_tokens(tokens)
     here = tokens.ids == token_id(tokenizer, second)
     after = shift(tokens, tokens.ids == token_id(tokenizer, first), -1)
     return {'compound': np.flatnonzero(here & after), 'second alone': np.flatnonzero(here & ~after)}
@@ -332,7 +332,7 @@ def code_or_prose(
     bos='auto', # put a beginning-of-sequence token before each: True, False, or as the tokenizer does
 )->Examples: # the group is the module
     "Code and docstrings of the same functions, from Python's own library."
-    check_whole(n=n, seed=seed)
+    validate_whole(n=n, seed=seed)
     found = list(library_functions())
     if not 1 <= n <= len(found): raise ValueError(f'{n} functions asked for: the library has {len(found)} with a docstring')
     some = [found[k] for k in np.sort(np.random.default_rng(seed).choice(len(found), n, replace=False))]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCRIPTS', 'UNSPACED', 'tokenizer_of', 'control_tokens', 'encode', 'word_mark', 'read_vocabulary', 'token_texts',
-           'token_id', 'Tokens', 'check_documents', 'check_whole', 'tokenize', 'added_in_front', 'bos_ids',
-           'begins_anew', 'unspaced', 'ends_word', 'check_tokens', 'first_letter', 'find']
+           'token_id', 'Tokens', 'check_documents', 'validate_whole', 'tokenize', 'added_in_front', 'bos_ids',
+           'begins_anew', 'unspaced', 'ends_word', 'validate_tokens', 'first_letter', 'find']
 
 # %% ../nbs/lessons/02-tokens.ipynb #8d150165
 import re
@@ -154,7 +154,7 @@ def check_documents(
                          'enumerate(texts)], Document from datatrove.data; files go to read_documents, '
                          'texts with labels to from_texts')
 
-def check_whole(**numbers)->None: # raises ValueError for a string, a float or nothing
+def validate_whole(**numbers)->None: # raises ValueError for a string, a float or nothing
     "Refuse what is not a whole number."
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
@@ -167,7 +167,7 @@ def tokenize(
     batch:int=64, # documents handed to the tokenizer at once
 )->Tokens: # raises ValueError where a document is empty, or where there is none
     "Turn documents into one vector of tokens, without special tokens."
-    check_whole(batch=batch)
+    validate_whole(batch=batch)
     if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
     single = isinstance(documents, (str, Document)) or not isinstance(documents, Iterable)
     documents, pieces = iter([documents] if single else documents), []
@@ -244,7 +244,7 @@ def ends_word(
     return begins_anew(tokenizer) | np.array([text[:1] in other for text in texts])
 
 # %% ../nbs/lessons/02-tokens.ipynb #5ee78898
-def check_tokens(
+def validate_tokens(
     tokens, # whatever stands in the place of `Tokens`
 )->None: # raises ValueError for anything else
     "Say what tokens are, where something else was given."
@@ -271,7 +271,7 @@ def find(
     whole_word:bool=True, # leave out hits that a longer word goes on from
 )->np.ndarray: # places in `tokens.ids`, increasing
     "All places of a token."
-    check_tokens(tokens)
+    validate_tokens(tokens)
     token = token_id(tokenizer, text)
     places = np.flatnonzero(tokens.ids == token)
     if not whole_word: return places

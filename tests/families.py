@@ -475,7 +475,7 @@ def compare(name):
                 wrong.append(f'{site} of layer {layer} is read, but {place}')
                 continue
             X = record(lm, rows, [layer], (-1, 0), site).X[:, 0]
-            there = np.stack([values[place][0, at - 1:at + 1] for values, at in zip(alone, rows.at)])
+            there = np.stack([values[place][0, at - 1:at + 1] for values, at in zip(alone, rows.place)])
             if X.shape != there.shape or not np.allclose(X, there, atol=1e-4 * np.abs(there).max()):
                 wrong.append(f'{site} of layer {layer} is not {place[0]}')
         whys = dict.fromkeys(reasons.values())

@@ -76,7 +76,7 @@ def test_neurons_of_a_family_bit_for_bit(family):
         assert neuron_input(lm.model, layer) is lm.model.get_submodule(path.format(layer))
         expected = plain(lm, path.format(layer), examples.ids)
         assert np.abs(expected).max() > .01
-        assert (found.at(layer, -2) == expected[rows, examples.at - 2]).all() and (found.at(layer, 0) == expected[rows, examples.at]).all()
+        assert (found.at(layer, -2) == expected[rows, examples.place - 2]).all() and (found.at(layer, 0) == expected[rows, examples.place]).all()
         assert np.allclose(record(lm, examples, [layer], batch_tokens=20).at(layer), found.at(layer, 0), atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_padding_changes_nothing(family):
     found = record(lm, examples, [1, 3])
     for row in range(len(examples)):
         alone = plain(lm, path.format(3), examples.ids[[row], :examples.length[row]])
-        assert np.allclose(found.at(3)[row], alone[0, examples.at[row]], atol=1e-5), f'row {row}'
+        assert np.allclose(found.at(3)[row], alone[0, examples.place[row]], atol=1e-5), f'row {row}'
 
 
 def test_a_batch_keeps_to_its_budget_and_no_row_is_lost():
@@ -102,7 +102,7 @@ def test_a_batch_keeps_to_its_budget_and_no_row_is_lost():
 def test_other_sites(site, path, part):
     lm, examples = tiny(FAMILIES['GPT-2'][0]), sequences([9] * 4)
     for layer in (0, 3):
-        expected = plain(lm, path.format(layer), examples.ids, part)[np.arange(4), examples.at]
+        expected = plain(lm, path.format(layer), examples.ids, part)[np.arange(4), examples.place]
         assert (record(lm, examples, [layer], site=site).at(layer) == expected).all()
 
 

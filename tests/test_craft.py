@@ -18,7 +18,7 @@ LESSONS = [p for p in NOTEBOOKS if p.parent.name == 'lessons']
 TEACHING = [p for p in LESSONS if p.stem != '00-tour']
 LIBRARY = [p for p in NOTEBOOKS if p.parent.name == 'lib']
 READING_ORDER = [p.stem.partition('-')[2] for p in TEACHING]
-PLUMBING = {'plots', 'checks', 'sites', 'fingerprints', 'store', 'executors', 'jobs'}
+PLUMBING = {'plots', 'checks', 'sites', 'fingerprints', 'store', 'executors', 'ledger'}
 
 # Ranges that a good notebook keeps are told; these are the ones that fail.
 PROSE = .30, .70 # share of the cells that are prose; 45-60% is the aim
@@ -28,7 +28,7 @@ GROSS = 10       # lines above that
 # What starts processes or runs for long has its tests in `test_cli.py`, and is only named here.
 ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth', 'bench_ksparse', 'bench_sweep', 'bench_harvest'}, 'report': {'execute', 'run_lesson'},
              'executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'}, # `test_executors.py`
-             'cli': {'main', 'options', 'tell_version', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'check_packages', 'check_assets', 'check_machine'}}
+             'cli': {'main', 'options', 'tell_version', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'look_at_packages', 'look_at_assets', 'look_at_machine'}}
 
 
 def name(path): return path.stem

@@ -39,7 +39,7 @@ def test_what_a_draw_promises(lm, tokens, seed, before, after):
     assert examples.ids.shape == (2 * n, before + 1 + after) and list(np.bincount(examples.y)) == [n, n]
     for k, text in enumerate(TARGETS.values()):
         rows = examples.y == k
-        assert (examples.ids[rows, examples.at[rows]] == token_id(lm.tokenizer, text)).all()
+        assert (examples.ids[rows, examples.place[rows]] == token_id(lm.tokenizer, text)).all()
     assert len(np.unique(examples.ids, axis=0)) == 2 * n
     for row in range(0, 2 * n, 7): # the window stands in the text of its own document
         document = tokens.ids[tokens.starts[examples.group[row]]:tokens.ends[examples.group[row]]]

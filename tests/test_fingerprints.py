@@ -27,7 +27,7 @@ from torch.nn.modules import module as everywhere
 
 from sparse_probing import KSparseProbe, SparseProbe, find, load_lm, sweep
 from sparse_probing.fingerprints import fingerprint, rule_parts
-from sparse_probing.harvests import check_rule
+from sparse_probing.harvests import validate_rule
 
 WORDS = 'the cat sat on a mat and dog ran over hill to see sun'.split()
 TEXTS = ['the cat sat on the mat and a dog ran over the hill to see the sun', 'a dog sat on the cat and the dog ran to see a mat']
@@ -235,8 +235,8 @@ def test_a_worker_imports_the_rule_in_hand_or_none(world, monkeypatch):
     monkeypatch.setattr('sparse_probing.harvests.CHECKED', set())
     rule = imported(world, 'cat', monkeypatch).rule
     wanted = rule_parts(rule)
-    with pytest.raises(ValueError, match='has other global WORD, module source than the one given'): check_rule(imported(world, 'dog', monkeypatch).rule, wanted)
-    check_rule(imported(world, 'cat', monkeypatch).rule, wanted)
+    with pytest.raises(ValueError, match='has other global WORD, module source than the one given'): validate_rule(imported(world, 'dog', monkeypatch).rule, wanted)
+    validate_rule(imported(world, 'cat', monkeypatch).rule, wanted)
 
 
 def test_what_has_no_fingerprint_is_named(world):

@@ -18,8 +18,10 @@ import slurm_node
 import torch
 import torture
 from sparse_probing import ActivationStore, capitalised, harvest, load_lm, next_token_is, read_documents, record, sparsity_path, split, sweep, tokenize
-from sparse_probing.harvests import chunks, find_hits, gather, lone_mlp, looks_ahead, prune
-from sparse_probing.jobs import SKIPPED, Deal, alone_in, plan
+from sparse_probing.activations import gather, looks_ahead
+from sparse_probing.contexts import chunks, find_hits, prune
+from sparse_probing.sites import lone_mlp
+from sparse_probing.ledger import SKIPPED, Deal, alone_in, plan
 from sparse_probing.store import get_datafolder
 from sparse_probing.tokens import Tokens
 from test_activations import ENCODERS, FAMILIES, tiny
@@ -322,7 +324,7 @@ def test_windows_with_a_token_before_them_are_what_record_reads_bit_for_bit(lm, 
     whole = here('news', lm, TARGETS, out=tmp_path / 'whole', prune=False, **words)
     recorded, plain = record(lm, whole.examples, (0, 3), (-15, -14, 0)), here('news', lm, TARGETS, out=tmp_path / 'plain', prune=False, layers=0, limit=4)
     assert (whole.examples.ids[:, 0] == lm.tokenizer.bos_token_id).all() and (whole.examples.ids[:, 1:] == plain.examples.ids).all() and whole.rows.equals(plain.rows)
-    assert (whole.examples.ids[np.arange(len(whole)), whole.examples.at] == whole.rows.token).all() and whole.manifest['config']['bos'] == [lm.tokenizer.bos_token_id]
+    assert (whole.examples.ids[np.arange(len(whole)), whole.examples.place] == whole.rows.token).all() and whole.manifest['config']['bos'] == [lm.tokenizer.bos_token_id]
     for layer in (0, 3):
         for position in (-15, -14, 0): assert (whole.at(layer, position) == recorded.at(layer, position)).all()
     assert whole.manifest['counts']['run'] == 18 * len(whole) == plain.manifest['counts']['run'] + len(whole) and off(plain.at(0), whole.at(0)) > .01
@@ -339,7 +341,7 @@ def test_chunks_with_a_token_before_them(lm, tmp_path, prune):
     values = [plain(lm, np.concatenate([bos, tokens.ids[a:b]]), 2) for a, b in zip(found.start, found.stop)]
     there = np.stack([values[c][p - found.start[c] + 1] for c, p in zip(found.hits.context, found.hits.place)])
     assert off(store.at(2), there) <= 1e-5 and store.rows.place.tolist() == found.hits.offset.tolist()
-    assert (store.examples.ids[np.arange(len(store)), store.examples.at] == store.rows.token).all() and (store.examples.ids[:, 0] == bos).all()
+    assert (store.examples.ids[np.arange(len(store)), store.examples.place] == store.rows.token).all() and (store.examples.ids[:, 0] == bos).all()
     if not prune: assert store.manifest['counts']['run'] == (found.stop - found.start + 1).sum()
     with pytest.raises(ValueError, match=r"bos: \[1\] there, \[\] asked for"): here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'store', prune=prune, shard_tokens=300)
     with pytest.raises(ValueError, match='positions .-15,. are out of range'): here('news', lm, TARGETS, layers=2, limit=1, context=100, out=tmp_path / 'other', positions=-15, bos=True)

@@ -64,12 +64,12 @@ def imported(module):
 
 @pytest.mark.parametrize('module', LESSONS)
 def test_a_lesson_imports_only_earlier_lessons_and_plots(module):
-    assert imported(module) <= {*LESSONS[:LESSONS.index(module)], 'plots', 'fingerprints', 'jobs'}
+    assert imported(module) <= {*LESSONS[:LESSONS.index(module)], 'plots', 'fingerprints', 'ledger'}
 
 
 def test_the_two_wings_know_nothing_of_each_other():
     assert imported('probe') <= {'plots'} and imported('plots') == imported('sites') == imported('fingerprints') == set()
-    for module in ('sites', 'sources', 'tokens', 'examples', 'activations', 'tasks', 'store', 'executors', 'fingerprints', 'jobs', 'harvests'): assert not imported(module) & {'probe', 'solver', 'path'}
+    for module in ('sites', 'sources', 'tokens', 'examples', 'activations', 'tasks', 'store', 'executors', 'fingerprints', 'ledger', 'harvests'): assert not imported(module) & {'probe', 'solver', 'path'}
     assert imported('tasks') == {'sources', 'tokens', 'examples'}
 
 

@@ -42,7 +42,7 @@ def test_every_usable_task_loads(lm):
         examples, rows = load_task(name, lm.tokenizer), rows_of(name)
         assert len(examples) == len(rows) == table.rows[name] and len(examples.classes) == table.classes[name]
         assert [examples.classes[k] for k in examples.y] == list(rows.target) and list(examples.classes) == sorted(set(rows.target))
-        assert (examples.at == examples.length - 1).all() and examples.length.min() >= 1 and examples.ids.shape[1] == examples.length.max() <= 64
+        assert (examples.place == examples.length - 1).all() and examples.length.min() >= 1 and examples.ids.shape[1] == examples.length.max() <= 64
         assert (examples.ids[np.arange(examples.ids.shape[1]) >= examples.length[:, None]] == 0).all()
         assert pd.Series(examples.group).groupby(rows.prompt.to_numpy()).nunique().eq(1).all()
         if not rows.prompt.duplicated().any(): continue

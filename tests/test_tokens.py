@@ -195,11 +195,11 @@ def test_windows_and_texts_with_a_token_before_them(lm, tokens):
     bos, words = lm.tokenizer.bos_token_id, {'the': ' the', 'an': ' an'}
     plain, auto, led = (contrast(tokens, lm, words, n=20, seed=3, bos=bos) for bos in (False, 'auto', True))
     assert (plain.ids == auto.ids).all() and (led.ids[:, 1:] == plain.ids).all() and (led.ids[:, 0] == bos).all() and led.ids.dtype == np.int32
-    assert (led.at == 15).all() and (led.length == 18).all() and (led.ids[np.arange(40), led.at] == plain.ids[np.arange(40), plain.at]).all()
+    assert (led.place == 15).all() and (led.length == 18).all() and (led.ids[np.arange(40), led.place] == plain.ids[np.arange(40), plain.place]).all()
     assert (led.group == plain.group).all() and len(contrast(tokens, lm, words, n=1, before=0, after=0, bos=True)) == 2
     for make in (lambda bos: from_texts(['one', 'two three four five', 'one'], 'aba', lm, longest=2, bos=bos), lambda bos: load_task('nyc_borough', lm, 3, bos=bos), lambda bos: code_or_prose(lm, 4, bos=bos)):
         plain, led = make('auto'), make(True)
-        assert (led.ids[:, 0] == bos).all() and (led.ids[:, 1:] == plain.ids).all() and (led.length == plain.length + 1).all() and (led.at == led.length - 1).all()
+        assert (led.ids[:, 0] == bos).all() and (led.ids[:, 1:] == plain.ids).all() and (led.length == plain.length + 1).all() and (led.place == led.length - 1).all()
         assert (led.group == plain.group).all()
 
 
