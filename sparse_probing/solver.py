@@ -16,7 +16,7 @@ from functools import reduce
 
 import numpy as np
 from numba import get_num_threads
-from scipy import linalg
+from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
 
