@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 from llvmlite import binding
 
@@ -45,6 +46,13 @@ def of_folder(folder: Path, pattern: str) -> dict:
     files = sorted(folder.rglob(pattern))
     assert files, f'{folder} has no {pattern}'
     return {'digest': digest(b''.join(p.relative_to(folder).as_posix().encode() + p.read_bytes() for p in files)), 'gist': [len(files)]}
+
+
+def of_cells(folder: Path) -> dict:
+    """What the cells of a sweep hold. What they were made from is put down with the source of the probe, which may change."""
+    tables = {p.name: pq.read_table(p).replace_schema_metadata(None) for p in sorted(folder.glob('*.parquet'))}
+    content = b''.join(name.encode() + table.to_pandas().to_csv().encode() for name, table in tables.items())
+    return {'digest': digest(content), 'gist': [len(tables), sum(map(len, tables.values()))]}
 
 
 def drawn(n: int = 240, d: int = 96) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,7 +124,7 @@ def sweeps(folder: Path) -> Iterator[tuple[str, dict]]:
     for name, probe in probes.items():
         table = sweep(activations, probe, cv=3, out=folder / name, n_jobs=2)
         yield f'sweep, {name}: table', of_table(table)
-        yield f'sweep, {name}: cells', of_folder(folder / name, '*.parquet')
+        yield f'sweep, {name}: cells', of_cells(folder / name)
     yield 'best_settings', of_table(best_settings(table))
     yield 'choose', of_table(choose(table))
 
