@@ -29,4 +29,4 @@ PUBLIC = {
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules={*PUBLIC, 'plots', 'checks', 'fingerprints', 'report', 'bench', 'cli'}, submod_attrs=PUBLIC)
+    __name__, submodules={*PUBLIC, 'plots', 'course', 'fingerprints', 'bench', 'cli'}, submod_attrs=PUBLIC)

@@ -70,7 +70,7 @@ def tour(
     out:Annotated[Path, typer.Option(help='folder of the report')] = Path('report/tour'),
 ):
     "Run the first lesson; write its figures, tables and tour.json."
-    from sparse_probing.report import run_lesson
+    from sparse_probing.course.runs import run_lesson
     result = run_lesson('00-tour', out, model=model, text=text, layer=layer, position=position, n=n)
     rows = [[step, f'{seconds:.2f}'] for step, seconds in result['seconds'].items()]
     show('Seconds', ['step', 'seconds'], rows)
@@ -86,7 +86,7 @@ def lessons(
     folder:Annotated[Path, typer.Argument(help='where the copies go')] = MINE,
 ):
     "Copy the lessons to work in; a copy that is there already stays as it is."
-    from sparse_probing.checks import copy_lessons
+    from sparse_probing.course.lessons import copy_lessons
     made, kept = copy_lessons(folder)
     if made: print(f'{folder}: {", ".join(path.name for path in made)}')
     if kept: print(f'kept as you left them: {", ".join(path.name for path in kept)}')
@@ -97,7 +97,7 @@ def my_copy(
     folder:Path|None, # where the copies are; searched for where not given
 )->Path: # raises FileNotFoundError where there is no copy, or no such lesson
     "The learner's copy of a lesson."
-    from sparse_probing.report import lesson_path
+    from sparse_probing.course.lessons import lesson_path
     path, above = Path(lesson), [Path(), *Path.cwd().parents]
     places = [folder] if folder else [place for start in above for place in (start, start / MINE)]
     named = path.parent != Path() or not folder and path.is_file()
@@ -118,7 +118,7 @@ def check(
         help=f'where your copies are; {MINE}, or here, where not given')] = None,
 ):
     "Run your copy of a lesson up to its solutions, and say which checks passed."
-    from sparse_probing.checks import CHECKED, run_checks
+    from sparse_probing.course.grade import CHECKED, run_checks
     if running := os.environ.get(CHECKED): return print(f'{running} is being checked already')
     notebook = my_copy(lesson, folder)
     answers = run_checks(notebook)

@@ -14,8 +14,7 @@ from nbdev.serve import proc_nbs
 from smalldocs.config import load
 from smalldocs.site import Site
 
-from sparse_probing.checks import learners_copy
-from sparse_probing.report import lesson_paths
+from sparse_probing.course.lessons import learners_copy, lesson_paths
 
 ROOT = Path(__file__).parent.parent
 COLAB = 'https://colab.research.google.com/github/{user}/{repo}/blob/colab/{name}' # a branch, which the workflow makes of `_docs/colab`

@@ -13,9 +13,9 @@ import yaml
 from markdown_it import MarkdownIt
 from notebooks import ROOT
 
-from sparse_probing.checks import run_checks
+from sparse_probing.course.grade import run_checks
 from sparse_probing.cli import my_copy, show
-from sparse_probing.report import write_step
+from sparse_probing.course.runs import write_step
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
 KEYS = ['model', 'text', 'layer', 'position', 'n_per_class', 'documents', 'tokens', 'occurrences', 'X_shape', 'train', 'test', 'C', 'accuracy',
@@ -115,7 +115,7 @@ def mine(tmp_path_factory):
     stub = next(cell for cell in notebook.cells if '... # your code' in cell.source)
     check = next(cell for cell in notebook.cells if cell.source.startswith('check_'))
     answer = [cell for cell in notebook.cells if cell.source.startswith('def match_by_document')][-1]
-    code = [nbformat.v4.new_code_cell(source) for source in ('import numpy as np\nfrom sparse_probing.checks import check_match_by_document', answer.source, check.source, '!sparse-probing check 3')]
+    code = [nbformat.v4.new_code_cell(source) for source in ('import numpy as np\nfrom sparse_probing.course.checks import check_match_by_document', answer.source, check.source, '!sparse-probing check 3')]
     assert stub.source != answer.source
     nbformat.write(nbformat.v4.new_notebook(cells=[*code, nbformat.v4.new_markdown_cell('## Solutions')]), lesson)
     (home / 'my-lessons/notes').mkdir()

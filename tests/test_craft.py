@@ -12,7 +12,7 @@ from fastcore.docments import docments
 from mistakes import MISTAKES
 from notebooks import NOTEBOOKS, ROOT
 
-from sparse_probing import checks
+from sparse_probing.course import checks
 
 LESSONS = [p for p in NOTEBOOKS if p.parent.name == 'lessons']
 TEACHING = [p for p in LESSONS if p.stem != '00-tour']
@@ -213,7 +213,7 @@ def test_a_check_rejects_the_stub_and_plausible_mistakes(path):
 
 def test_a_check_never_holds_its_answer():
     asked = {ast.parse(exercise(path)[1]).body[-1].name for path in LESSONS}
-    assert not asked & set(definitions(ROOT / 'nbs/lib/checks.ipynb'))
+    assert not asked & set(definitions(ROOT / 'nbs/course/checks.ipynb'))
     assert {exercise(path)[0] for path in LESSONS} == set(MISTAKES)
 
 
