@@ -10,16 +10,19 @@ import re
 from pathlib import Path
 from shutil import copyfile
 
-import nbformat
-
 import sparse_probing
+from ..extras import extra
+from ..files import whole
+
+with extra('course', 'a lesson'): import nbformat
 
 # %% ../../nbs/course/lessons.ipynb #9cfaa623
 def lesson_paths()->list[Path]: # in reading order
     "The notebooks of all lessons."
     package = Path(sparse_probing.__file__).parent
-    folders = package / 'lessons', package.parent / 'nbs' / 'lessons'
-    return next((found for folder in folders if (found := sorted(folder.glob('[0-9]*-*.ipynb')))), [])
+    for folder in (package / 'lessons', package.parent / 'nbs' / 'lessons'):
+        if notebooks := sorted(folder.glob('[0-9]*-*.ipynb')): return notebooks
+    return []
 
 def lesson_path(
     name:str|int, # such as '00-tour' or 'tour', or the number of a lesson
@@ -28,8 +31,8 @@ def lesson_path(
     for path in lesson_paths():
         number, _, word = path.stem.partition('-')
         if str(name) in (path.stem, word) or number == str(name).zfill(2): return path
-    raise FileNotFoundError(f'there is no lesson {name!r}: there are '
-                            + ', '.join(path.stem for path in lesson_paths()))
+    stems = ', '.join(path.stem for path in lesson_paths())
+    raise FileNotFoundError(f'there is no lesson {name!r}: there are {stems}')
 
 # %% ../../nbs/course/lessons.ipynb #1891428d
 def lesson_card(
@@ -38,22 +41,24 @@ def lesson_card(
     "What a lesson says of itself on its first lines."
     title, card = (cell.source for cell in nbformat.read(path, 4).cells[:2])
     name, question = re.fullmatch(r'# (.+)\n\n> (.+)', title).groups()
-    return {'title': name, 'question': question, **dict(re.findall(r'\| \*\*(.+?)\*\* \| (.+?) \|', card))}
+    rows = re.findall(r'\| \*\*(.+?)\*\* \| (.+?) \|', card)
+    return {'title': name, 'question': question, **dict(rows)}
 
 # %% ../../nbs/course/lessons.ipynb #a93f1f0d
 def learners_copy(
     path:Path, # the notebook of a lesson
 ): # a notebook without outputs, its solutions folded
     "A lesson as a learner begins it."
-    notebook, solutions = nbformat.read(path, 4), False
+    notebook, in_solutions = nbformat.read(path, 4), False
     for cell in notebook.cells:
-        solutions = solutions or cell.source.startswith('## Solutions')
+        in_solutions = in_solutions or cell.source.startswith('## Solutions')
         if cell.cell_type != 'code':
-            cell.source = re.sub(r'^::::(?: .*title="(.+)"})?$', r'\1', cell.source) # folds are for the site
+            # the folds of the site, `:::: {... title="Solution"}`, become their titles
+            cell.source = re.sub(r'^::::(?: .*title="(.+)"})?$', r'\1', cell.source)
             continue
         cell.outputs, cell.execution_count = [], None
-        cell.source = cell.source.removeprefix('#| eval: false\n') # that was for the site
-        if solutions or cell.source.startswith('#| echo: false'):
+        cell.source = cell.source.removeprefix('#| eval: false\n') # a learner runs the stub
+        if in_solutions or cell.source.startswith('#| echo: false'):
             cell.metadata['jupyter'] = {'source_hidden': True}
     notebook.cells = [cell for cell in notebook.cells if cell.source]
     return notebook
@@ -63,23 +68,22 @@ def copy_lessons(
     folder:Path, # where to; made where missing
 )->tuple[list, list]: # the copies made, the copies that were there
     "Copy the lessons that are not in a folder yet."
-    made, kept = [], []
-    folder.mkdir(parents=True, exist_ok=True)
+    made, untouched = [], []
     for path in lesson_paths():
         copy = folder / path.name
-        (kept if copy.exists() else made).append(copy)
-        if copy.exists(): continue
-        nbformat.write(learners_copy(path), partial := copy.with_suffix('.partial'))
-        partial.rename(copy)
-    for table in lesson_paths()[0].parent.glob('*.parquet'): # what two lessons read
+        if copy.exists(): untouched.append(copy)
+        else:
+            with whole(copy) as partial: nbformat.write(learners_copy(path), partial)
+            made.append(copy)
+    for table in lesson_paths()[0].parent.glob('*.parquet'): # lessons 10 and 15 read tables
         if not (folder / table.name).exists(): copyfile(table, folder / table.name)
-    return made, kept
+    return made, untouched
 
 # %% ../../nbs/course/lessons.ipynb #c33f7750
 def before(
     notebook, # a lesson
     heading:str, # such as '## Exercises'
-): # the same notebook
+): # the same notebook, shorter
     "Cut a lesson off at a heading."
     starts = (k for k, cell in enumerate(notebook.cells) if cell.source.startswith(heading))
     notebook.cells = notebook.cells[:next(starts, None)]
