@@ -5,28 +5,39 @@
 # %% auto #0
 __all__ = ['PUBLIC']
 
-# %% ../nbs/lib/front-door.ipynb #b492819e
+# %% ../nbs/lib/front-door.ipynb #10ea269b
+import warnings
+
 import lazy_loader
 
-__version__ = "0.1.0"
-
+# %% ../nbs/lib/front-door.ipynb #b492819e
 PUBLIC = {
     'sites': ['neuron_input'],
     'sources': ['load_lm', 'LM', 'read_documents'],
     'tokens': ['tokenize', 'Tokens', 'token_id', 'find'],
     'examples': ['contrast', 'Examples'],
-    'activations': ['record', 'Activations', 'save_activations', 'load_activations'],
-    'probe': ['split', 'evaluate', 'density', 'baselines', 'MeanDifference'],
+    'activations': ['record', 'gather', 'Activations', 'save_activations', 'load_activations'],
+    'probe': ['split', 'folds', 'evaluate', 'density', 'baselines', 'MeanDifference',
+              'LinearProbe', 'Fit'],
     'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
     'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],
-    'tasks': ['load_task', 'list_tasks', 'from_texts', 'next_token_is', 'capitalised', 'number', 'in_parentheses',
-              'starts_sentence', 'compound', 'code_or_prose'],
-    'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset', 'BestSubset'],
+    'tasks': ['load_task', 'list_tasks', 'from_texts', 'next_token_is', 'capitalised', 'number',
+              'in_parentheses', 'starts_sentence', 'compound', 'code_or_prose'],
+    'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset',
+                'BestSubset'],
     'sweeps': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
     'store': ['ActivationStore'],
     'executors': ['Local', 'Ray', 'Slurm'],
     'harvests': ['harvest', 'bytes_a_token'],
 }
 
+# %% ../nbs/lib/front-door.ipynb #56b6b802
+__version__ = "0.1.0"
+
+ROOMS = {'bench', 'carriers', 'cli', 'contexts', 'course', 'extras', 'files', 'fingerprints',
+         'ledger', 'matrix', 'plots', 'subsets'}
+
+warnings.filterwarnings('ignore', 'IProgress not found')
+
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules={*PUBLIC, 'plots', 'course', 'fingerprints', 'bench', 'cli'}, submod_attrs=PUBLIC)
+    __name__, submodules={*PUBLIC, *ROOMS}, submod_attrs=PUBLIC)
