@@ -18,5 +18,6 @@ def extra(
     "Say which extra brings a package that is imported here and is missing."
     try: yield
     except ModuleNotFoundError as e:
-        message = f"{purpose} needs the package {e.name}: pip install 'sparse_probing[{name}]'"
+        command = f"pip install 'sparse_probing[{name}]'"
+        message = f'{purpose} needs the package {e.name}, which is missing: run `{command}`'
         raise ModuleNotFoundError(message, name=e.name) from None
