@@ -293,6 +293,7 @@ def sweep_examples(
     targets = {token: token for token in target}
     return {side_by_side(target): contrast(tokens, lm, targets, n, **options)}
 
+# %% ../nbs/lib/cli.ipynb #d750f4e6
 def recorded(
     lm,                  # the model
     examples,            # what it reads
@@ -447,14 +448,13 @@ def harvest(
 ):
     "Read the activations at every hit of a corpus into a folder; with the same words again, go on."
     from sparse_probing import harvests, load_lm
-    store = harvests.harvest(
+    show_store(harvests.harvest(
         text, load_lm(model), harvest_targets(target, every, rule), out=out,
         layers=numbers(layers), positions=numbers(positions), site=site,
         context=context if context == 'window' else numbers(context)[0], before=before, after=after,
         bos=yes_no_auto(bos), whole_word=whole_word, limit=limit, dtype=dtype, precision=precision,
         executor=executor, ranks=ranks, workers=workers, threads=threads, seed=seed,
-        on_error=on_error)
-    show_store(store, out)
+        on_error=on_error), out)
 
 # %% ../nbs/lib/cli.ipynb #714f1ee7
 @app.command()
@@ -470,7 +470,7 @@ def verify(
     print(f'{len(damages)} of {files:,} files are damaged')
     raise typer.Exit(1)
 
-# %% ../nbs/lib/cli.ipynb #5971d787
+# %% ../nbs/lib/cli.ipynb #ab2b7521
 BENCHES = 'tour', 'solver', 'growth', 'ksparse', 'sweep', 'harvest'
 
 def readable(
@@ -481,6 +481,7 @@ def readable(
     if isinstance(value, float): return f'{value:.3g}' if value < 1000 else f'{value:.0f}'
     return str(value)
 
+# %% ../nbs/lib/cli.ipynb #5971d787
 @app.command()
 def bench(
     what:Annotated[str, Argument(help=f'what to compare: {", ".join(BENCHES)}')] = 'tour',

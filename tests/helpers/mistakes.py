@@ -25,9 +25,9 @@ def mean_of_all_rows(X, y):
 
 def reads_everything(documents):
     # a list, although a corpus may have no end
-    found = {}
-    for document in documents: found.setdefault(document.text, document)
-    return list(found.values())
+    firsts = {}
+    for document in documents: firsts.setdefault(document.text, document)
+    return list(firsts.values())
 
 
 def goes_by_id(documents):
@@ -55,41 +55,48 @@ def first_token_only(tokens, ids):
     return np.flatnonzero(tokens.ids == ids[0])
 
 
+def ends_where_it_began(tokens, last, ids):
+    return tokens.document_of(last) == tokens.document_of(last - len(ids) + 1)
+
+
 def place_of_the_last(tokens, ids):
     # where the phrase ends
-    return np.array([p + len(ids) - 1 for p in crosses_documents(tokens, ids) if tokens.document_of(p) == tokens.document_of(p + len(ids) - 1)])
+    last = [p + len(ids) - 1 for p in crosses_documents(tokens, ids)]
+    return np.array([p for p in last if ends_where_it_began(tokens, p, ids)])
 
 
 def skips_overlaps(tokens, ids):
     # goes on behind each hit, as str.find would
-    found = []
-    for p in crosses_documents(tokens, ids):
-        if tokens.document_of(p) == tokens.document_of(p + len(ids) - 1) and (not found or p >= found[-1] + len(ids)): found.append(p)
-    return np.array(found, int)
+    places = []
+    for last in place_of_the_last(tokens, ids):
+        first = last - len(ids) + 1
+        if not places or first >= places[-1] + len(ids): places.append(first)
+    return np.array(places, int)
 
 
 def balances_overall(y, group, seed=0):
     # even over all documents together, not within each
     rng, size = np.random.default_rng(seed), np.bincount(y).min()
-    return np.sort(np.concatenate([rng.choice(np.flatnonzero(y == k), size, replace=False) for k in (0, 1)]))
+    drawn = [rng.choice(np.flatnonzero(y == k), size, replace=False) for k in (0, 1)]
+    return np.sort(np.concatenate(drawn))
 
 
 def takes_the_first(y, group, seed=0):
     # the seed is ignored
-    kept = [np.zeros(0, int)]
+    rows = [np.zeros(0, int)]
     for g in np.unique(group):
         sides = [np.flatnonzero((group == g) & (y == k)) for k in (0, 1)]
-        kept += [side[:min(map(len, sides))] for side in sides]
-    return np.sort(np.concatenate(kept))
+        rows += [side[:min(map(len, sides))] for side in sides]
+    return np.sort(np.concatenate(rows))
 
 
 def with_replacement(y, group, seed=0):
     # a row can be kept twice
-    rng, kept = np.random.default_rng(seed), [np.zeros(0, int)]
+    rng, rows = np.random.default_rng(seed), [np.zeros(0, int)]
     for g in np.unique(group):
         sides = [np.flatnonzero((group == g) & (y == k)) for k in (0, 1)]
-        kept += [rng.choice(side, min(map(len, sides))) for side in sides if min(map(len, sides))]
-    return np.sort(np.concatenate(kept))
+        rows += [rng.choice(side, min(map(len, sides))) for side in sides if min(map(len, sides))]
+    return np.sort(np.concatenate(rows))
 
 
 def by_activation(x, weight, k):
@@ -121,14 +128,16 @@ def draws_rows(right, group, resamples=1000, seed=0):
 def averages_documents(right, group, resamples=1000, seed=0):
     # every document weighs the same, however many rows it has
     means = np.array([right[group == g].mean() for g in np.unique(group)])
-    return tuple(np.quantile(np.random.default_rng(seed).choice(means, (resamples, len(means))).mean(1), [.025, .975]))
+    drawn = np.random.default_rng(seed).choice(means, (resamples, len(means)))
+    return tuple(np.quantile(drawn.mean(1), [.025, .975]))
 
 
 def ninety_percent(right, group, resamples=1000, seed=0):
     # the 5% and the 95% quantile
     documents = np.unique(group, return_inverse=True)[1]
     rows, hits = np.bincount(documents), np.bincount(documents, weights=right)
-    counts = np.random.default_rng(seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), resamples)
+    shares = np.full(len(rows), 1 / len(rows))
+    counts = np.random.default_rng(seed).multinomial(len(rows), shares, resamples)
     return tuple(np.quantile(counts @ hits / (counts @ rows), [.05, .95]))
 
 
@@ -156,7 +165,8 @@ def takes_sizes_only(X, y, coef, intercept, C):
 def by_neuron_number(C, coef):
     # not in the order of entry
     on = coef != 0
-    return {j: (C[on[:, j].argmax()], C[len(C) - 1 - on[::-1, j].argmax()]) for j in np.flatnonzero(on.any(0))}
+    first, last = on.argmax(0), len(C) - 1 - on[::-1].argmax(0)
+    return {j: (C[first[j]], C[last[j]]) for j in np.flatnonzero(on.any(0))}
 
 
 def positive_only(C, coef):
@@ -238,7 +248,8 @@ def any_repeat(tokens, tokenizer):
 
 def same_as_the_last(tokens, tokenizer):
     # only the token before is looked at
-    again = np.append(False, (tokens.ids[1:] == tokens.ids[:-1]) & ~np.isin(np.arange(1, len(tokens)), tokens.starts))
+    begins = np.isin(np.arange(1, len(tokens)), tokens.starts)
+    again = np.append(False, (tokens.ids[1:] == tokens.ids[:-1]) & ~begins)
     return {'seen before': np.flatnonzero(again), 'new': np.flatnonzero(~again)}
 
 
