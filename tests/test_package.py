@@ -3,6 +3,7 @@ import ast
 import configparser
 import importlib
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -14,13 +15,13 @@ from zipfile import ZipFile
 import nbformat
 import pytest
 import sparse_probing
-from conftest import python
 from helpers.house import (BELOW_A_LESSON, BELOW_A_ROOM, BOTTOM, LESSONS, MEETING_PLACE, PROBE_WING,
                            ROOT, TEXT_WING, imports_of, modules)
 from helpers.installs import (brought_by, build_wheel, copy_clone, install, link_packages,
                               make_python)
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
+from smalldocs.markdown import pandoc_id
 
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
 EXTRAS = PROJECT['optional-dependencies']
@@ -86,7 +87,8 @@ def test_no_package_of_an_extra_is_required_by_all(extra):
 
 def loaded_by(code, names):
     """Which of some modules are loaded in a fresh Python that runs code."""
-    run = python(f'{code}\nimport sys; print(*[m for m in {sorted(names)} if m in sys.modules])')
+    code += f'\nimport sys; print(*[m for m in {sorted(names)} if m in sys.modules])'
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return run.stdout.split()
 
@@ -210,6 +212,40 @@ def test_the_readme_names_what_the_makefile_has():
     for command in ('tour', 'test', 'lab', 'docs', 'serve', 'sync', 'clean'):
         assert f'make {command}' in readme
         assert f'\n{command}:' in rules
+
+
+BLOB = 'https://github.com/sparse-probing/sparse_probing/blob/main/'
+DOOR = ROOT / 'nbs/lib/front-door.ipynb'
+
+
+def anchors(page):
+    """The identifiers of a page: its headings, as Pandoc names them, and what its cells define."""
+    cells = nbformat.read(page, 4).cells
+    text = '\n'.join(cell.source for cell in cells if cell.cell_type == 'markdown')
+    code = '\n'.join(cell.source for cell in cells if cell.cell_type == 'code')
+    headings = {pandoc_id(heading) for heading in re.findall(r'^##+ (.+)', text, re.M)}
+    return headings | {name.lower() for name in re.findall(r'^(?:def|class) (\w+)', code, re.M)}
+
+
+def links_of_the_front_door():
+    table = next(cell.source for cell in nbformat.read(DOOR, 4).cells
+                 if cell.source.startswith('## I look for'))
+    return re.findall(r'\]\(([^)]+)\)', table)
+
+
+@pytest.mark.parametrize('link', links_of_the_front_door())
+def test_what_the_front_door_points_to_is_there(link):
+    if link.startswith(BLOB):
+        assert (ROOT / link.removeprefix(BLOB)).is_file()
+        return
+    file, _, anchor = link.partition('#')
+    page = DOOR.parent / file if file else DOOR
+    assert page.is_file()
+    assert not anchor or anchor in anchors(page)
+
+
+def test_the_home_page_leads_to_the_front_door():
+    assert '(lib/front-door.ipynb#i-look-for)' in (ROOT / 'nbs/index.ipynb').read_text()
 
 
 @pytest.fixture(scope='session')
