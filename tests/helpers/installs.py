@@ -1,4 +1,5 @@
 """Ways to install the package: a clone, a wheel, and a Python that has what pip would bring."""
+import os
 import shutil
 import subprocess
 import sys
@@ -43,8 +44,10 @@ def make_python(folder: Path, packages: Path) -> Path:
 
 
 def install(python: Path, *words) -> None:
+    # a path that is set would show pip what is installed elsewhere
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
     subprocess.run([*PIP, '--python', python, 'install', *OFFLINE, *words], check=True,
-                   capture_output=True)
+                   capture_output=True, env=environment)
 
 
 def brought_by(requirements: list[Requirement], extra: str = '') -> set[str]:
