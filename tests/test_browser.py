@@ -1,7 +1,7 @@
 """The browser of the tests: the first way that works is taken, and is told; what fails is told too."""
 from concurrent.futures import ThreadPoolExecutor
 
-import browser
+from tools import browser
 import pytest
 
 

@@ -11,7 +11,7 @@ import pytest
 import sparse_probing
 import yaml
 from markdown_it import MarkdownIt
-from notebooks import ROOT
+from tools.sync import ROOT
 
 from sparse_probing.checks import run_checks
 from sparse_probing.cli import my_copy, show

@@ -10,7 +10,7 @@ import pytest
 import sparse_probing
 from fastcore.docments import docments
 from mistakes import MISTAKES
-from notebooks import NOTEBOOKS, ROOT
+from tools.sync import NOTEBOOKS, ROOT
 
 from sparse_probing import checks
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from notebooks import NOTEBOOKS, ROOT, execute_apart, readme
+from tools.sync import NOTEBOOKS, ROOT, execute_apart, readme
 from PIL import Image
 
 

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import sparse_probing
 from nbclient import NotebookClient
-from notebooks import ROOT
+from tools.sync import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
 SETTINGS = configparser.ConfigParser()

@@ -8,13 +8,13 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
-import browser as chromium
-import docs
+from tools import browser as chromium
+from tools import docs
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from notebooks import NOTEBOOKS, ROOT
+from tools.sync import NOTEBOOKS, ROOT
 from playwright.sync_api import sync_playwright
 
 PAGES = sorted(p.relative_to(ROOT / 'nbs').with_suffix('.html').as_posix() for p in NOTEBOOKS)
