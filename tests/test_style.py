@@ -23,7 +23,7 @@ def name(path: Path) -> str: return path.relative_to(ROOT).as_posix()
 def lines_of_all(tree: ast.Module) -> set[int]:
     """The numbers of the lines of `__all__`, which nbdev wraps as it likes."""
     lists = [node for node in tree.body
-             if isinstance(node, ast.Assign) and node.targets[0].id == '__all__']
+             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '__all__']
     return {line for node in lists for line in range(node.lineno, node.end_lineno + 1)}
 
 
