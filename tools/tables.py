@@ -121,7 +121,7 @@ def main() -> None:
         if name not in MAKERS: parser.error(f'{name!r} is none of {", ".join(MAKERS)}')
         table = MAKERS[name](**QUICK[name] if words.quick else {})
         far = ', '.join(f'{key} {value:.1g}' for key, value in differences(name, table).items())
-        print(f'{name}: {len(table):,} rows, and from those that are kept at most: {far}', flush=True)
+        print(f'{name}: {len(table):,} rows, at most so far from the kept ones: {far}', flush=True)
         if not words.quick: table.to_parquet(KEPT / f'{name}.parquet')
 
 
