@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/install.log
+# Processes that share the tests.
+WORKERS := 2
 
 .PHONY: help tour test fuzz torture lab docs serve sync tables clean
 
@@ -15,7 +17,7 @@ tour: $(READY) ## run the first lesson; figures, tables and numbers go to report
 
 test: $(READY) ## everything that is tested, notebooks and site included; brings its own browser
 	$(BIN)/python -m tools.browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 10
 
 fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
 	$(BIN)/python -m tools.fuzz 20000

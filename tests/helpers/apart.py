@@ -5,4 +5,5 @@ import sys
 
 def python(code, environment=None):
     """Run code in a fresh process with a whole environment of its own, or this one."""
-    return subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
+    command = [sys.executable, '-c', code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
