@@ -51,7 +51,7 @@ def execute(source: Path, target: Path, measured: bool = False) -> dict[str, lis
     if measured: yardstick() # the first one also waits for torch to start its threads
 
     def before(cell):
-        cell.outputs = []
+        if cell.cell_type == 'code': cell.outputs = []
         skip = cell.cell_type != 'code' or not_evaluated(cell)
         if measured and not skip: yardsticks.append(yardstick())
         starts.append(perf_counter())
