@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,15 +76,18 @@ def disturbed(out, executor, whom, sign, after, rng, **size):
 
 
 def kills(folder, executor, times=20, seed=0):
-    """Random kills, each of a new harvest; every store is to be the one of a harvest that nobody disturbed."""
+    """Random kills, each of a new harvest; every store is to be that of an undisturbed harvest."""
     rng, whole = random.Random(seed), Path(folder) / 'whole'
     finish(start(whole, executor))
     for k in range(times):
-        whom, sign, after = ['worker', 'driver', 'group'][k % 3], rng.choice(['shards/*.safetensors'] * 3 + ['run/logs/task_*.log']), rng.uniform(0, 2)
-        shards, killed, seconds = disturbed(out := Path(folder) / f'{k}', executor, whom, sign, after, rng)
+        whom = ['worker', 'driver', 'group'][k % 3]
+        sign = rng.choice(['shards/*.safetensors'] * 3 + ['run/logs/task_*.log'])
+        after, out = rng.uniform(0, 2), Path(folder) / f'{k}'
+        shards, killed, seconds = disturbed(out, executor, whom, sign, after, rng)
         same = content(out) == content(whole)
-        print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the first {Path(sign).name}, {shards} shards there, '
-              f'{seconds:.0f} s in all: {"the same store" if same else "ANOTHER STORE"}', flush=True)
+        print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the '
+              f'first {Path(sign).name}, {shards} shards there, {seconds:.0f} s in all: '
+              f'{"the same store" if same else "ANOTHER STORE"}', flush=True)
         assert same
 
 
@@ -94,7 +98,8 @@ def corpus(folder, times):
     from sparse_probing import read_documents
     documents = [{'text': d.text, 'id': d.id} for d in read_documents('news', limit=100)]
     folder.mkdir()
-    for k in range(times): pq.write_table(pa.Table.from_pylist(documents), folder / f'{k:04d}.parquet')
+    table = pa.Table.from_pylist(documents)
+    for k in range(times): pq.write_table(table, folder / f'{k:04d}.parquet')
     return folder
 
 
@@ -116,69 +121,94 @@ def watch():
 thread = threading.Thread(target=watch)
 thread.start()
 words = dict(layers=[0], context=256, dtype='float16', tasks=4, workers=workers, threads=threads)
-harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out + '-warm', limit=40, **words) # workers start, and load the model
+targets = {'the': ' the', 'an': ' an'}
+harvest(source, lm, targets, out=out + '-warm', limit=40, **words) # workers start, and load the model
 began = time.monotonic()
-store = harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out, **words)
+store = harvest(source, lm, targets, out=out, **words)
 seconds, stop = time.monotonic() - began, True
 thread.join()
 began = time.monotonic()
 ActivationStore(out)
-print(len(store), len(store.manifest['shards']), seconds, max(peaks.values()), sum(peaks.values()), time.monotonic() - began)
+opened = time.monotonic() - began
+shards = len(store.manifest['shards'])
+print(len(store), shards, seconds, max(peaks.values()), sum(peaks.values()), opened)
 """
 
 
 def measured(source, out, workers=2, threads=1):
     """Rows, shards, seconds, MiB of the largest process, MiB of all, seconds to open."""
-    run = subprocess.run([sys.executable, '-c', MEASURED, str(source), str(out), str(workers), str(threads)], capture_output=True, text=True, timeout=3600)
+    command = [sys.executable, '-c', MEASURED, source, out, workers, threads]
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=3600)
     assert run.returncode == 0, run.stderr[-2000:]
     return [float(value) for value in run.stdout.split()]
 
 
 def growth(folder, sizes=(3, 30)):
-    """The same text, three times and thirty times over, with two workers; and thirty times with one."""
-    lines = {}
+    """The same text, three times and thirty times over, with two workers; thirty times with one."""
+    figures = {}
     for times in sizes:
+        out = folder / f'out{times}'
         source = corpus(folder / f'text{times}', times)
-        lines[times] = measured(source, folder / f'out{times}')
-        rows, shards, seconds, peak, everything, opened = lines[times]
-        size = sum(p.stat().st_size for p in (folder / f'out{times}').rglob('*.safetensors')) / 2**20
-        print(f'{times:3} times the text: {rows:,.0f} rows, {shards:.0f} shards, {size:.0f} MiB, manifest {(folder / f"out{times}" / "manifest.json").stat().st_size / 1024:.1f} KiB, '
-              f'{seconds:.1f} s; largest process {peak:.0f} MiB, all {everything:.0f} MiB; opened in {1000 * opened:.1f} ms', flush=True)
+        figures[times] = measured(source, out)
+        rows, shards, seconds, peak, everything, opened = figures[times]
+        size = sum(path.stat().st_size for path in out.rglob('*.safetensors')) / 2**20
+        manifest = (out / 'manifest.json').stat().st_size / 1024
+        print(f'{times:3} times the text: {rows:,.0f} rows, {shards:.0f} shards, {size:.0f} MiB, '
+              f'manifest {manifest:.1f} KiB, {seconds:.1f} s; largest process {peak:.0f} MiB, '
+              f'all {everything:.0f} MiB; opened in {1000 * opened:.1f} ms', flush=True)
     alone = measured(source, folder / 'alone', workers=1)
-    few, many = lines[sizes[0]], lines[sizes[-1]]
-    print(f'memory of {sizes[-1] / sizes[0]:.0f} times the text: {many[3] / few[3]:.3f} of the largest process, {many[4] / few[4]:.3f} of all')
-    print(f'two workers are {alone[2] / many[2]:.2f} times as fast as one: {many[2]:.1f} s and {alone[2]:.1f} s', flush=True)
+    few, many = figures[sizes[0]], figures[sizes[-1]]
+    print(f'memory of {sizes[-1] / sizes[0]:.0f} times the text: {many[3] / few[3]:.3f} of the '
+          f'largest process, {many[4] / few[4]:.3f} of all')
+    print(f'two workers are {alone[2] / many[2]:.2f} times as fast as one: '
+          f'{many[2]:.1f} s and {alone[2]:.1f} s', flush=True)
+
+
+def shard_of(k):
+    """A small shard, packed: 100 rows whose vectors are k, of 100 documents."""
+    import numpy as np
+    from sparse_probing.store import pack_shard
+    names = 'length', 'at', 'label', 'token'
+    parts = {name: np.zeros(100, np.int32) for name in names}
+    parts |= {'0/0': np.full((100, 64), k, np.float16), 'ids': np.zeros((100, 17), np.int32),
+              'place': np.arange(100), 'document': np.arange(100)}
+    return pack_shard(parts, {'task': k, 'documents': [f'{k}/{j}' for j in range(100)]})
 
 
 def thousand(folder):
     """A store of a thousand shards, opened."""
     import numpy as np
-    from sparse_probing.store import ActivationStore, digest, get_datafolder, pack_shard, put, to_json, write_rows
+    from sparse_probing.store import (
+        ActivationStore, digest, get_datafolder, put, to_json, write_rows)
     store, shards = get_datafolder(str(folder / 'thousand')), []
     for k in range(1000):
-        small = {name: np.zeros(100, np.int32) for name in ('length', 'at', 'label', 'token')}
-        parts = {'0/0': np.full((100, 64), k, np.float16), 'ids': np.zeros((100, 17), np.int32), **small, 'place': np.arange(100), 'document': np.arange(100)}
-        packed = pack_shard(parts, {'task': k, 'documents': [f'{k}/{j}' for j in range(100)]})
-        put(store, name := f'shards/{k:05d}-00000.safetensors', packed)
+        name, packed = f'shards/{k:05d}-00000.safetensors', shard_of(k)
+        put(store, name, packed)
         shards.append(dict(name=name, rows=100, bytes=len(packed), digest=digest(packed)))
     config = dict(layers=[0], positions=[0], site='neurons', model='none')
-    put(store, 'manifest.json', to_json(dict(config=config, classes=['a'], width=64, shards=shards, rows=write_rows(store, [s['name'] for s in shards], ["' a'"]))))
+    rows = write_rows(store, [shard['name'] for shard in shards], ["' a'"])
+    manifest = dict(config=config, classes=['a'], width=64, shards=shards, rows=rows)
+    put(store, 'manifest.json', to_json(manifest))
     times = [time.monotonic()]
     opened = ActivationStore(store.path)
     times.append(time.monotonic())
     X = opened.at(0)
     times.append(time.monotonic())
     assert (X[::100, 0] == np.arange(1000)).all()
-    print(f'a store of 1,000 shards opens in {times[1] - times[0]:.3f} s; its matrix of {len(X):,} rows is read in {times[2] - times[1]:.2f} s', flush=True)
+    print(f'a store of 1,000 shards opens in {times[1] - times[0]:.3f} s; its matrix of '
+          f'{len(X):,} rows is read in {times[2] - times[1]:.2f} s', flush=True)
 
 
-if __name__ == '__main__':
-    import tempfile
-    what = sys.argv[1:] or ['local', 'ray', 'growth', 'thousand']
+def main(names):
+    """What is named, all of it where nothing is."""
+    names = names or ['local', 'ray', 'growth', 'thousand']
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for executor in {'local', 'ray'} & {*what}:
+        for executor in {'local', 'ray'} & {*names}:
             (folder / executor).mkdir()
             kills(folder / executor, executor)
-        if 'growth' in what: growth(folder)
-        if 'thousand' in what: thousand(folder)
+        if 'growth' in names: growth(folder)
+        if 'thousand' in names: thousand(folder)
+
+
+if __name__ == '__main__': main(sys.argv[1:])
