@@ -13,9 +13,9 @@ from helpers.contrasts import TARGETS
 
 from sparse_probing import contrast, load_lm, read_documents, tokenize
 
-# The tests of a file share what is expensive to make, and stay together. Those of these files share
-# nothing, and go where there is time. Two files use Slurm, which only one of them may install.
-INDEPENDENT = {'test_notebooks', 'test_style', 'test_package', 'test_craft'}
+# The tests of a file share what is expensive to make, and stay together. Those of the independent
+# files share nothing, and go where there is time. Two files use Slurm, which only one of them may install.
+INDEPENDENT = {'test_notebooks', 'test_style'}
 TOGETHER = {'test_executors': 'clusters', 'test_harvest': 'clusters'}
 
 
