@@ -14,7 +14,7 @@ from helpers.contrasts import TARGETS
 from sparse_probing import contrast, load_lm, read_documents, tokenize
 
 # The tests of a file share what is expensive to make, and stay together. Those of the independent
-# files share nothing, and go where there is time. Two files use Slurm, which only one of them may install.
+# files share nothing, and go where there is time. Two files use Slurm, and one of them installs it.
 INDEPENDENT = {'test_notebooks', 'test_style'}
 TOGETHER = {'test_executors': 'clusters', 'test_harvest': 'clusters'}
 
