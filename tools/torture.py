@@ -1,6 +1,5 @@
-"""Harvests that are killed again and again, and harvests that grow. `make torture` runs all of it, in about an hour."""
+"""Harvests that are killed again and again, and harvests that grow: `make torture`, for an hour."""
 import hashlib
-import os
 import random
 import subprocess
 import sys
@@ -14,63 +13,76 @@ JOB = """
 import sys
 from sparse_probing import harvest, load_lm
 out, executor, limit, tasks = sys.argv[1:]
-harvest('wiki', load_lm(), {'the': ' the', 'an': ' an'}, layers=[0], positions=(-1, 0), context=256, limit=int(limit), dtype='float16',
-        out=out, executor=executor, tasks=int(tasks), workers=2, shard_tokens=3000)
+harvest('wiki', load_lm(), {'the': ' the', 'an': ' an'}, layers=[0], positions=(-1, 0),
+        context=256, limit=int(limit), dtype='float16', out=out, executor=executor,
+        tasks=int(tasks), workers=2, shard_tokens=3000)
 """
 WATCHDOG = 240 # seconds; a run that takes longer hangs
 
 
 def start(out, executor, limit=12, tasks=5):
     """A driver, in a session of its own."""
-    return subprocess.Popen([sys.executable, '-c', JOB, str(out), executor, str(limit), str(tasks)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, '-c', JOB, str(out), executor, str(limit), str(tasks)]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
     """Wait for a driver and want it to succeed."""
-    _, said = process.communicate(timeout=WATCHDOG)
-    assert process.returncode == 0, said[-2000:]
+    _, errors = process.communicate(timeout=WATCHDOG)
+    assert process.returncode == 0, errors[-2000:]
 
 
 def content(out):
     """File name -> checksum, of all that is the store; the log of the run is not."""
-    files = [p for p in sorted(Path(out).rglob('*')) if p.is_file() and p.relative_to(out).parts[0] != 'run']
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    names = {path.relative_to(out): path for path in sorted(Path(out).rglob('*')) if path.is_file()}
+    return {str(name): hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in names.items() if name.parts[0] != 'run'}
 
 
 def workers(process):
     """The processes that do the work of a driver."""
-    found = []
+    at_work = []
     for child in psutil.Process(process.pid).children(recursive=True):
         try: line = ' '.join(child.cmdline())
         except psutil.Error: continue
-        if 'popen_loky' in line or line.startswith(('ray::attempt', 'ray::IDLE')): found.append(child)
-    return found
+        if 'popen_loky' in line or line.startswith(('ray::attempt', 'ray::IDLE')):
+            at_work.append(child)
+    return at_work
 
 
 def kill(process, whom, rng):
-    """Kill -9 a worker, the driver, or the driver and all that it started."""
-    mine, everyone = workers(process), psutil.Process(process.pid).children(recursive=True)
-    victims = {'worker': rng.sample(mine, min(1, len(mine))), 'driver': [process], 'group': [process, *everyone]}[whom]
+    """Kill -9 a worker, the driver, or the driver and all that it started.
+
+    Returns the workers there were, and how many processes were killed.
+    """
+    at_work = workers(process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    victims = {'worker': rng.sample(at_work, min(1, len(at_work))), 'driver': [process],
+               'group': [process, *children]}[whom]
     for victim in victims:
         try: victim.kill()
         except (psutil.Error, ProcessLookupError): pass
-    return mine, len(victims)
+    return at_work, len(victims)
 
 
 def disturbed(out, executor, whom, sign, after, rng, **size):
-    """Run, kill some time after a first file has come, run again if need be; shards there at the kill, processes killed, and seconds in all."""
+    """Run, kill some time after a first file has come, run again if need be.
+
+    Returns the shards there were at the kill, the processes killed, and the seconds in all.
+    """
     began, process = time.monotonic(), start(out, executor, **size)
     while process.poll() is None and not list(Path(out).glob(sign)):
         assert time.monotonic() - began < WATCHDOG
         time.sleep(.02)
     time.sleep(after)
-    shards, alive = len(list(Path(out).glob('shards/*.safetensors'))), process.poll() is None
-    mine, killed = kill(process, whom, rng) if alive else ([], 0)
+    shards = len(list(Path(out).glob('shards/*.safetensors')))
+    at_work, killed = kill(process, whom, rng) if process.poll() is None else ([], 0)
     if whom == 'worker': finish(process)
     else:
         process.wait(WATCHDOG)
-        _, left = psutil.wait_procs(mine, timeout=20)
-        assert not left, f'these go on without their driver: {[p.cmdline() for p in left]}'
+        _, alive = psutil.wait_procs(at_work, timeout=20)
+        assert not alive, f'these go on without their driver: {[p.cmdline() for p in alive]}'
         finish(start(out, executor, **size))
     return shards, killed, time.monotonic() - began
 
@@ -122,7 +134,8 @@ thread = threading.Thread(target=watch)
 thread.start()
 words = dict(layers=[0], context=256, dtype='float16', tasks=4, workers=workers, threads=threads)
 targets = {'the': ' the', 'an': ' an'}
-harvest(source, lm, targets, out=out + '-warm', limit=40, **words) # workers start, and load the model
+# Before time is taken, workers start and load the model.
+harvest(source, lm, targets, out=out + '-warm', limit=40, **words)
 began = time.monotonic()
 store = harvest(source, lm, targets, out=out, **words)
 seconds, stop = time.monotonic() - began, True
