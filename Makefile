@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 INSTALLED := $(VENV)/install.log
+# Processes that share the tests.
+WORKERS := 2
 
-.PHONY: help tour test fuzz torture lab docs serve sync clean
+.PHONY: help tour test fuzz torture lab docs serve sync tables clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
@@ -14,27 +16,30 @@ tour: $(READY) ## run the first lesson; figures, tables and numbers go to report
 	$(BIN)/sparse-probing tour --out report/tour
 
 test: $(READY) ## everything that is tested, notebooks and site included; brings its own browser
-	$(BIN)/python tests/browser.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tools.browser
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 10
 
 fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
-	$(BIN)/python tests/fuzz.py 20000
+	$(BIN)/python -m tools.fuzz 20000
 
 torture: $(READY) ## harvests that are killed forty times, and that grow tenfold; about an hour
-	$(BIN)/python tests/torture.py
+	$(BIN)/python -m tools.torture
 
 lab: $(READY) ## copy the lessons to my-lessons and open JupyterLab on them
 	$(BIN)/sparse-probing lessons my-lessons
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) my-lessons
 
 docs: $(READY) ## build the site into _docs
-	$(BIN)/python tests/docs.py
+	$(BIN)/python -m tools.docs
 
 serve: docs ## show the site on http://localhost:3000
 	$(BIN)/python -m http.server 3000 --bind 127.0.0.1 --directory _docs
 
 sync: $(READY) ## export the modules, execute the notebooks, write the README
-	$(BIN)/python tests/notebooks.py
+	$(BIN)/python -m tools.sync
+
+tables: $(READY) ## compute anew the tables that lessons 10 and 15 keep; about an hour
+	$(BIN)/python -m tools.tables
 
 clean: ## remove what these commands made, the environment included; never your copies of the lessons
 	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache .hypothesis

@@ -1,31 +1,47 @@
-"""The embedded model and text, loaded once for all tests that use them, a way to run code apart, and a word at the end."""
+"""The embedded model and text, loaded once for all tests of a process, and a word at the end."""
 import os
-import subprocess
-import sys
-
-os.environ['TQDM_DISABLE'] = '1'
 
 import pytest
 
+WORKER = os.environ.get('PYTEST_XDIST_WORKER') # of `pytest -n`: several share the cores
+os.environ['TQDM_DISABLE'] = '1'
+# Threads that wait for others by spinning would take the time that another worker needs.
+if WORKER: os.environ |= {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_THREAD_TIMEOUT': '4'}
+
+from helpers.apart import python as python
+from helpers.contrasts import TARGETS
+
 from sparse_probing import contrast, load_lm, read_documents, tokenize
 
-TARGETS = {'the': ' the', 'an': ' an'}
-TOLD = pytest.StashKey[list]()
+# The tests of a file share what is expensive to make, and stay together. Those of the independent
+# files share nothing, and go where there is time. Two files use Slurm, and one of them installs it.
+INDEPENDENT = {'test_notebooks', 'test_style'}
+TOGETHER = {'test_executors': 'clusters', 'test_harvest': 'clusters'}
 
 
-def python(code, environment=None):
-    """Run code in a fresh process with a whole environment of its own, or this one."""
-    return subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Say which tests one worker is to run; see `--dist loadgroup`."""
+    for item in items:
+        name = item.path.stem
+        if name in INDEPENDENT or item.get_closest_marker('xdist_group'): continue
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(name, name)))
 
 
 @pytest.fixture
 def tell(request):
     """Keep a line for the summary: what is measured but does not fail."""
-    return request.config.stash.setdefault(TOLD, []).append
+    def keep(line): request.node.user_properties.append(('tell', line))
+    return keep
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    for line in config.stash.get(TOLD, []): terminalreporter.line(line)
+def pytest_terminal_summary(terminalreporter):
+    """Print the lines of `tell`, which come with the reports, from whatever process."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    for report in reports:
+        if getattr(report, 'when', '') != 'call': continue
+        for key, line in report.user_properties:
+            if key == 'tell': terminalreporter.line(line)
 
 
 @pytest.fixture(scope='session')

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-import torture
+from tools import torture
 import transformers as tf
 from conftest import python
 from joblib import parallel_config

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import slurm_node
 import torch
-import torture
+from tools import torture
 from sparse_probing import ActivationStore, capitalised, harvest, load_lm, next_token_is, read_documents, record, sparsity_path, split, sweep, tokenize
 from sparse_probing.activations import gather, looks_ahead
 from sparse_probing.contexts import chunks, find_hits, prune

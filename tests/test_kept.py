@@ -1,4 +1,4 @@
-"""What is computed from fixed input stays as it was: byte for byte on a machine like one of those that it was kept on."""
+"""What is computed from fixed input stays as it was, byte for byte on a machine that is known."""
 import json
 
 import numpy as np
@@ -26,6 +26,6 @@ def test_numbers_are_what_they_were(now, name):
     np.testing.assert_allclose(now[name]['gist'], EXPECTED[name]['gist'], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.skipif(SAME is None, reason=f'nothing was kept on a machine like this one: {kept.machine()}')
+@pytest.mark.skipif(SAME is None, reason=f'nothing was kept on a machine like {kept.machine()}')
 @pytest.mark.parametrize('name', EXPECTED)
 def test_bytes_are_what_they_were(now, name): assert now[name]['digest'] == EXPECTED[name]['digest']

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 import torch
-from fuzz import judge
+from tools.fuzz import judge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import set_num_threads

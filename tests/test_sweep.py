@@ -9,7 +9,7 @@ from dataclasses import replace
 import joblib
 import numpy as np
 import pytest
-from notebooks import ROOT
+from tools.sync import ROOT
 from sklearn.dummy import DummyClassifier
 
 from sparse_probing import Activations, Examples, KSparseProbe, SparseProbe, choose, contrast, load_activations, record, save_activations, sweep, sweep_map

@@ -1,12 +1,8 @@
 """The rooms of the house: the modules of the package, and which of them a room may import."""
 import ast
-from pathlib import Path
 
 import sparse_probing
-
-ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted(path for path in (ROOT / 'nbs').rglob('*.ipynb')
-                   if '.ipynb_checkpoints' not in path.parts)
+from tools.sync import NOTEBOOKS, ROOT
 
 TEXT_WING = {'carriers', 'sources', 'tokens', 'examples', 'sites', 'contexts', 'activations',
              'tasks', 'store', 'executors', 'ledger', 'harvests'}

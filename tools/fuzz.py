@@ -1,4 +1,4 @@
-"""Random hard problems for the solver, each result judged: `python tests/fuzz.py 2000`."""
+"""Random hard problems for the solver, each result judged: `python -m tools.fuzz 2000`."""
 import sys
 import warnings
 from collections import Counter
