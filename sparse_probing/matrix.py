@@ -58,7 +58,7 @@ def compiled(
         return njit(**options)(function)
 
 # %% ../nbs/lib/matrix.ipynb #3e85fd9d
-COLUMNS_AT_ONCE = 1024 # their sums and means, 16 KB, stay in the first cache over all rows
+COLUMNS_AT_ONCE = 1024 # their sums and means, 16 KB, fit the first cache; 64 take twice as long
 
 @compiled
 def sum_rows(
@@ -99,8 +99,8 @@ def sum_columns(
         out[j] += total
 
 # %% ../nbs/lib/matrix.ipynb #6da90ddd
-WORTH_THREADS = 2 ** 20 # numbers in X; one core sums them in about a millisecond
-COLUMNS_A_THREAD = 256 # a share of the work; small, so that all threads end at nearly one time
+WORTH_THREADS = 2 ** 20 # numbers; one core takes half a millisecond, starting threads a quarter
+COLUMNS_A_THREAD = 256 # a share of the work: small, so that all threads end at nearly one time
 
 def over_columns(
     loop, # `sum_rows` or `sum_columns`
@@ -130,9 +130,8 @@ class Rows:
 
     def in_place(self)->bool:
         "Whether the loops can read X where it lies."
-        X = self.X
-        if not isinstance(X, np.ndarray) or X.dtype != self.dtype: return False
-        return X.flags.c_contiguous or X.flags.f_contiguous
+        if not isinstance(self.X, np.ndarray) or self.X.dtype != self.dtype: return False
+        return self.X.flags.c_contiguous or self.X.flags.f_contiguous
 
     def bring(self,
         *where, # rows, or all rows and some columns, as an index

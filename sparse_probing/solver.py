@@ -21,8 +21,8 @@ from tqdm.auto import tqdm
 from .matrix import Columns, blas, compiled, sum_columns
 
 # %% ../nbs/lessons/06-solver.ipynb #7c24731d
-BALANCE_STEPS = 200 # a guard: ten Newton steps are enough but for scores that overflow
-BALANCED = 1e-14 # the classes' difference as a share of their sum; about fifty roundings
+BALANCE_STEPS = 200 # a guard: three to five are usual, extreme made-up scores took up to 61
+BALANCED = 1e-14 # the classes' difference as a share of their sum: about fifty roundings
 LONGEST_SHIFT = 4. # of one step: far from the root the curvature is nearly 0, and the step endless
 
 @compiled
@@ -89,7 +89,7 @@ def validate_weights(
         raise ValueError('the weights leave one class only: those of the other are zero')
     return s
 
-# %% ../nbs/lessons/06-solver.ipynb #92e5dfe8
+# %% ../nbs/lessons/06-solver.ipynb #d26b9496
 @dataclass
 class Problem:
     "Checked data: what all fits on the same rows share."
@@ -141,7 +141,7 @@ def entropy(
         if a < 1: total -= s[i] * (1 - a) * np.log1p(-a)
     return total
 
-# %% ../nbs/lessons/06-solver.ipynb #14a03569
+# %% ../nbs/lessons/06-solver.ipynb #7c2b3abe
 def dual(
     sums:np.ndarray, # of residual times activation (d,)
     slack, # bound on their rounding errors, a number or (d,)
@@ -165,7 +165,7 @@ def rounding(
     roundings = np.count_nonzero(w) + 2 # of each product, of the intercept and of the last sum
     return roundings * np.finfo(float).eps * size
 
-# %% ../nbs/lessons/06-solver.ipynb #d26b9496
+# %% ../nbs/lessons/06-solver.ipynb #14a03569
 MOST_EXPONENT = 700 # exp overflows from 710 on; a factor of e^700 certifies nothing anyway
 
 def certificate(
@@ -200,7 +200,7 @@ def combine(
         for i in range(n): out[i] += (columns[on[q], i] - mean[q]) * w[q]
     return out
 
-# %% ../nbs/lessons/06-solver.ipynb #7c2b3abe
+# %% ../nbs/lessons/06-solver.ipynb #c320a473
 def validate_C(
     C, # one number or several
 )->np.ndarray: # (m,)
@@ -269,7 +269,7 @@ def solve_scaled(
     factor = linalg.cho_factor(H.T, lower=True, overwrite_a=True, check_finite=False)
     return linalg.cho_solve(factor, target / size, check_finite=False) / size
 
-# %% ../nbs/lessons/06-solver.ipynb #c320a473
+# %% ../nbs/lessons/06-solver.ipynb #42f9a039
 def jump(
     H, # curvature (k, k)
     g, # slope at w (k,); kept up to date
@@ -299,10 +299,10 @@ def misfit(
     "The largest violation of the optimality conditions."
     return np.where(w == 0, abs(g) - 1, abs(g + np.sign(w))).max(initial=0)
 
-REFINED = 50 # the misfit is brought down by this factor, since the parabola itself is a model
-LEAST_MISFIT = 1e-9 # slopes of size 1 have no more digits than that after many updates
-ROUNDS = 20 # a guard: one to three are usual
-TURNS = 60 # before a jump, which costs about as much where all coefficients are in play
+REFINED = 50 # factor by which the misfit falls; 5 costs up to a quarter more time, 500 a fifth
+LEAST_MISFIT = 1e-9 # a guard: slopes near 1 have no more digits after many updates
+ROUNDS = 20 # a guard: four of five fits need no jump at all, and none needed more than four
+TURNS = 60 # before a jump; 10 cost the same, 200 up to a quarter more
 
 def solve_quadratic(
     H:np.ndarray, # curvature (k, k)
@@ -380,7 +380,7 @@ def moments(
         mean[q], size[q] = center, np.sqrt(square)
     return mean, size
 
-# %% ../nbs/lessons/06-solver.ipynb #096d3737
+# %% ../nbs/lessons/06-solver.ipynb #001d9a88
 @compiled
 def weigh(
     columns, # activations of neurons (k, n)
@@ -398,9 +398,9 @@ def weigh(
             out[q, i] = (columns[on[q], start + i] - mean[q]) * scale * root[start + i]
 
 # %% ../nbs/lessons/06-solver.ipynb #ee28ca29
-TWO_PARTS = 500 # rows from which a second part pays
-ROWS_A_PART = 1024 # of many rows: a part of a hundred neurons fits into a core's second cache
-PRODUCTS_WORTH_THREADS = 2 ** 26 # multiplications; one core does them in a few milliseconds
+TWO_PARTS = 500 # rows from which there is work for two cores
+ROWS_A_PART = 1024 # of many rows; 4096 cost the same, 256 up to a fifth more
+PRODUCTS_WORTH_THREADS = 2 ** 26 # one core takes a millisecond, starting threads a seventh of it
 
 def row_parts(
     n:int, # rows
@@ -409,7 +409,7 @@ def row_parts(
     parts = max(2 if n > TWO_PARTS else 1, n // ROWS_A_PART)
     return np.linspace(0, n, 1 + parts).astype(int)
 
-# %% ../nbs/lessons/06-solver.ipynb #254499c7
+# %% ../nbs/lessons/06-solver.ipynb #a9ae7a34
 def curvature(
     columns:np.ndarray, # activations of neurons (k, n)
     on:np.ndarray, # which of them (m,)
@@ -434,9 +434,9 @@ def curvature(
     return H, mean
 
 # %% ../nbs/lessons/06-solver.ipynb #54646c41
-HALVINGS = 40 # a step shortened by 2^40 changes no digit that counts
-ROUNDING = 1e-14 # share of the objective that its own rounding may add: a step that it hides is taken
-DECREASE = 1e-4 # share of the promised decrease that a step must bring; Armijo's usual number
+HALVINGS = 40 # a guard: real activations took full steps only, and a 2^40th changes no digit
+ROUNDING = 1e-14 # share of the objective that rounding may add: a step that it hides is taken
+DECREASE = 1e-4 # share of the promised decrease that a step must bring: the usual Armijo number
 
 def step_length(
     problem:Problem,
@@ -454,9 +454,9 @@ def step_length(
         if value <= objective * (1 + ROUNDING) + DECREASE * t * promised: return t
     return 0.
 
-# %% ../nbs/lessons/06-solver.ipynb #9623d7cf
-NEAR = .95 # of a neuron in play at zero: the sum, 1 at most there, from which it joins the matrix
-SINGLE_STEPS = 8 # Newton ends in three to six; more say that single precision misleads it
+# %% ../nbs/lessons/06-solver.ipynb #78629522
+NEAR = .95 # a neuron at zero joins the matrix when its sum is larger; .8 costs a quarter more
+SINGLE_STEPS = 8 # two to seven are usual; double precision from the first costs a fifth more
 
 def newton(
     problem:Problem,
@@ -490,10 +490,10 @@ def newton(
     return most
 
 # %% ../nbs/lessons/06-solver.ipynb #15feb592
-STAY = .8 # a neuron at zero goes out of play when its sum is smaller
-ENTER = .9 # it comes into play when its sum is larger; above 1 it has to, below it is likely to be next
-FEWEST_NEW = 20 # neurons that may enter at once, or as many as are not zero: the matrix at most doubles
-INNER_SHARE = .3 # of the gap asked for is asked of the neurons in play; the others add to it
+STAY = .8 # a neuron at zero goes out of play when its sum is smaller; .5 to .9 cost the same
+ENTER = .9 # it comes in when its sum is larger: above 1 it has to; .7 to .99 cost the same
+FEWEST_NEW = 20 # may come in at once, or as many as are not zero; 5 and 80 cost the same
+INNER_SHARE = .3 # of the gap is asked of those in play, as others add to it; .1 to .9 cost the same
 
 def optimum(
     problem:Problem,
@@ -542,8 +542,8 @@ class L1Path:
                 f'{self.nonzero.min()} to {self.nonzero.max()} non-zero, '
                 f'largest gap {self.gap.max():.1e})')
 
-# %% ../nbs/lessons/06-solver.ipynb #78629522
-STONE_GAP = .01 # of a stepping stone; nobody reads it
+# %% ../nbs/lessons/06-solver.ipynb #f72c2c26
+STONE_GAP = .01 # of a stepping stone, which nobody reads; 1e-4 to .1 cost the same
 
 def stages(
     grid:np.ndarray, # increasing values of C (m,)
@@ -639,7 +639,7 @@ def collect(
                   ConvergenceWarning, stacklevel=3)
     return path
 
-# %% ../nbs/lessons/06-solver.ipynb #c27db4ec
+# %% ../nbs/lessons/06-solver.ipynb #bc1e3ac1
 def l1_path(
     X, # activations (n, d): array, memory map or torch tensor of any number type; not copied whole
     y, # labels (n,), two classes; the second in sorted order is the positive one
