@@ -345,7 +345,7 @@ def size_curves(
     table, # a row a fit: columns layer, n, draw, AUC, and neurons, the numbers of those chosen
     axes=None, # three axes to draw on; made where missing
 ):
-    "Score, number of neurons and the share that all draws have in common, against examples a class."
+    "Score, number of neurons and how many all draws have in common, against examples of a class."
     if axes is None: axes = plt.subplots(1, 3, figsize=(9.6, 3), layout='constrained')[1]
     for k, (layer, rows) in enumerate(table.groupby('layer')):
         look = dict(ls='-' if k == 0 else '--', ms=4, label=f'{layer}', **LOOKS[k % 6])
