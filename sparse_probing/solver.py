@@ -20,11 +20,12 @@ from tqdm.auto import tqdm
 
 from .matrix import Columns, blas, compiled, sum_columns
 
-# %% ../nbs/lessons/06-solver.ipynb #7c24731d
+# %% ../nbs/lessons/06-solver.ipynb #cc92d33d
 BALANCE_STEPS = 200 # a guard: three to five are usual, extreme made-up scores took up to 61
 BALANCED = 1e-14 # the classes' difference as a share of their sum: about fifty roundings
 LONGEST_SHIFT = 4. # of one step: far from the root the curvature is nearly 0, and the step endless
 
+# %% ../nbs/lessons/06-solver.ipynb #7c24731d
 @compiled
 def balance(
     f, # scores of the rows (n,)
@@ -454,8 +455,22 @@ def step_length(
         if value <= objective * (1 + ROUNDING) + DECREASE * t * promised: return t
     return 0.
 
-# %% ../nbs/lessons/06-solver.ipynb #78629522
+# %% ../nbs/lessons/06-solver.ipynb #536e95df
 NEAR = .95 # a neuron at zero joins the matrix when its sum is larger; .8 costs a quarter more
+
+def lowest_point(
+    work:Working, # the neurons in play
+    C:float, # 1/lambda
+    sums:np.ndarray, # of the neurons in play (k,)
+    curve:np.ndarray, # curvature of each row (n,)
+    precision:np.dtype, # single or double, for the products
+)->tuple: # neurons that take part (m,), their means under the curvature, their new coefficients
+    "Where the parabola at the current point is lowest."
+    on = np.flatnonzero((work.w != 0) | (abs(C * sums) > NEAR))
+    H, mean = curvature(work.columns, on, C * curve, precision)
+    return on, mean, solve_quadratic(H, -C * sums[on], work.w[on])
+
+# %% ../nbs/lessons/06-solver.ipynb #78629522
 SINGLE_STEPS = 8 # two to seven are usual; double precision from the first costs a fifth more
 
 def newton(
@@ -474,11 +489,8 @@ def newton(
         sums, objective = work.slopes(r), abs(work.w).sum() + C * loss
         if objective - dual(sums, 0, r, s, C) <= tol * objective: return taken
         if taken == SINGLE_STEPS: precision = np.dtype('f8')
-        on = np.flatnonzero((work.w != 0) | (abs(C * sums) > NEAR))
-        H, mean = curvature(work.columns, on, C * curve, precision)
-        w = work.w[on]
-        new = solve_quadratic(H, -C * sums[on], w)
-        dw = new - w
+        on, mean, new = lowest_point(work, C, sums, curve, precision)
+        w, dw = work.w[on], new - work.w[on]
         df = combine(work.columns, on, mean, dw, len(f))
         promised = -C * sums[on] @ dw + abs(new).sum() - abs(w).sum()
         t = step_length(problem, C, f, df, w, dw, objective, promised)
@@ -489,12 +501,13 @@ def newton(
             f, work.b = f + t * df, work.b - t * mean @ dw
     return most
 
-# %% ../nbs/lessons/06-solver.ipynb #15feb592
+# %% ../nbs/lessons/06-solver.ipynb #40b2d002
 STAY = .8 # a neuron at zero goes out of play when its sum is smaller; .5 to .9 cost the same
 ENTER = .9 # it comes in when its sum is larger: above 1 it has to; .7 to .99 cost the same
 FEWEST_NEW = 20 # may come in at once, or as many as are not zero; 5 and 80 cost the same
 INNER_SHARE = .3 # of the gap is asked of those in play, as others add to it; .1 to .9 cost the same
 
+# %% ../nbs/lessons/06-solver.ipynb #15feb592
 def optimum(
     problem:Problem,
     work:Working, # changed in place
