@@ -11,29 +11,55 @@ from sparse_probing.solver import duality_gap, l1_path
 
 warnings.simplefilter('ignore')
 
+DIGITS = 50
+SETTLED = mpmath.mpf(10) ** -40 # relative size of a Newton step after which it stops
+SMALL = 4, 60 # neurons and rows up to which a problem is solved in fifty digits
+SLACK = 1e-12 # share of an objective that rounding may take
+
 
 def problem(seed):
     """A random problem: X, y, C and weights, or no weights."""
     rng = np.random.default_rng(seed)
     n, d = int(2 * 250 ** rng.random()), int(2000 ** rng.random())
     X = rng.normal(size=(n, d)) + rng.normal(size=d) * rng.choice([0, 0, 10])
-    y = (X @ (rng.normal(size=d) * (rng.random(d) < .1)) + rng.choice([0, .1, 3]) * rng.normal(size=n) > 0).astype(int)
+    y = labels(rng, X)
+    plant(rng, X)
+    if rng.random() < .4: X *= 10. ** rng.uniform(-8, 8, d if rng.random() < .5 else 1)
+    weight = rng.integers(0, 4, n) * rng.random() if rng.random() < .3 else None
+    if weight is not None: weight[[np.argmax(y), np.argmin(y)]] = 1 # neither class may be left out
+    if rng.random() < .3: C = 10. ** rng.uniform(-8, 8)
+    else: C = 10. ** rng.uniform(-1, 3) / abs(X).std().clip(1e-8)
+    return X.astype(rng.choice(['f4', 'f8'])), y, C, weight
+
+
+def labels(rng, X):
+    """Labels that a few columns decide, with noise, or none do, or one in a hundred."""
+    n, d = X.shape
+    true_coef = rng.normal(size=d) * (rng.random(d) < .1)
+    y = (X @ true_coef + rng.choice([0, .1, 3]) * rng.normal(size=n) > 0).astype(int)
     if rng.random() < .2: y = rng.integers(0, 2, n)
     if rng.random() < .2: y = (np.arange(n) % 100 == 0).astype(int)
     if len(set(y)) < 2: y[0] = 1 - y[0]
-    for k in np.flatnonzero(rng.random(5) < .3): # duplicated, constant, zero, collinear, copied with noise
+    return y
+
+
+def plant(rng, X):
+    """Replace columns by what makes a solver's life hard."""
+    n, d = X.shape
+    for k in np.flatnonzero(rng.random(5) < .3):
         j, other, third = rng.integers(0, d, 3)
-        X[:, j] = (X[:, other], 7., 0., X[:, other] + X[:, third], X[:, other] * (1 + 1e-9 * rng.normal(size=n)))[k]
-    if rng.random() < .4: X *= 10. ** rng.uniform(-8, 8, d if rng.random() < .5 else 1)
-    weight = rng.integers(0, 4, n) * rng.random() if rng.random() < .3 else None
-    if weight is not None: weight[[np.argmax(y), np.argmin(y)]] = 1
-    C = 10. ** rng.uniform(-8, 8) if rng.random() < .3 else 10. ** rng.uniform(-1, 3) / abs(X).std().clip(1e-8)
-    return X.astype(rng.choice(['f4', 'f8'])), y, C, weight
+        hard = {'duplicated': X[:, other],
+                'constant': 7.,
+                'zero': 0.,
+                'collinear': X[:, other] + X[:, third],
+                'copied with noise': X[:, other] * (1 + 1e-9 * rng.normal(size=n))}
+        X[:, j] = [*hard.values()][k]
 
 
 def objective(X, y, w, b, C, s):
     """The objective in fifty digits."""
-    total = sum(abs(mpmath.mpf(float(v)) if not isinstance(v, mpmath.mpf) else v) for v in w)
+    w = [mpmath.mpf(v) for v in w]
+    total = sum(abs(v) for v in w)
     for row, side, weight in zip(X, y, s):
         if not weight: continue
         score = sum((mpmath.mpf(float(x)) * v for x, v in zip(row, w)), mpmath.mpf(b))
@@ -41,60 +67,87 @@ def objective(X, y, w, b, C, s):
     return total
 
 
+def derivatives(rows, y, w, C, s, signs):
+    """The slope downhill and the curvature of the objective, signs held, in fifty digits."""
+    g, H = mpmath.matrix(signs), mpmath.zeros(len(w))
+    for row, side, weight in zip(rows, y, s):
+        sign = 2 * int(side) - 1
+        p = 1 / (1 + mpmath.exp(sign * mpmath.fdot(row, w)))
+        g -= row * (C * weight * sign * p)
+        H += (row * row.T) * (C * weight * p * (1 - p))
+    return -g, H
+
+
 def lowest(X, y, w, b, C, s, steps=30):
-    """The smallest objective with these signs, by Newton steps in fifty digits; None where they do not settle."""
+    """The smallest objective with these signs, by Newton steps; None where they do not settle."""
     k, w = len(w), mpmath.matrix([mpmath.mpf(float(v)) for v in [*w, b]])
     rows = [mpmath.matrix([mpmath.mpf(float(x)) for x in [*row, 1]]) for row in X]
     signs = [mpmath.sign(w[j]) for j in range(k)] + [0]
     for _ in range(steps):
-        g, H = mpmath.matrix(signs), mpmath.zeros(k + 1)
-        for row, side, weight in zip(rows, y, s):
-            sign = 2 * int(side) - 1
-            p = 1 / (1 + mpmath.exp(sign * mpmath.fdot(row, w)))
-            g -= row * (C * weight * sign * p)
-            H += (row * row.T) * (C * weight * p * (1 - p))
-        try: step = mpmath.lu_solve(H, -g)
+        downhill, H = derivatives(rows, y, w, C, s, signs)
+        try: step = mpmath.lu_solve(H, downhill)
         except (ZeroDivisionError, TypeError): return None # singular, where mpmath finds no pivot
         w = w + step
         if any(mpmath.sign(w[j]) != signs[j] for j in range(k)): return None
-        if mpmath.norm(step) < mpmath.mpf(10) ** -40 * (1 + mpmath.norm(w)): return objective(X, y, [w[j] for j in range(k)], w[k], C, s)
+        if mpmath.norm(step) < SETTLED * (1 + mpmath.norm(w)):
+            return objective(X, y, [w[j] for j in range(k)], w[k], C, s)
     return None
+
+
+def validate_gap(gap, again, tol):
+    """A gap is not negative, and judging the solution anew comes to the same verdict.
+
+    Where rounding is the limit, two orders of a sum give two bounds, both valid, and neither may be
+    called certified.
+    """
+    assert gap >= -SLACK, f'gap {gap}'
+    agree = abs(again - gap) <= tol if gap <= tol else again > tol / 2
+    assert agree, f'gap {gap}, judged anew {again}'
+
+
+def validate_neighbours(X, y, coef, b, C, s, least, rng):
+    """No neighbour lies below what the certificate allows."""
+    for size in (1e-6, 1e-3, .1):
+        near = coef * (1 + size * rng.normal(size=coef.size))
+        loss = s @ np.logaddexp(0, -(2 * y - 1) * (X.astype(float) @ near + b))
+        value = abs(near).sum() + C * loss
+        assert value >= least, f'a neighbour lies {1 - value / least:.1e} below the bound'
+
+
+def validate_exactly(X, y, coef, b, C, s, claimed, gap):
+    """Objective and certificate hold in fifty digits; False where those do not settle."""
+    with mpmath.workdps(DIGITS):
+        value = objective(X, y, coef, b, C, s)
+        assert abs(value / claimed - 1) <= max(1e-9, min(gap, 1e-6)), 'the objective is wrong'
+        least = lowest(X, y, coef, b, C, s)
+        if least is None: return False
+        true_gap = f'true gap at least {float((value - least) / value):.1e}'
+        assert value - least <= (gap + SLACK) * value, f'{true_gap}, certificate {gap:.1e}'
+    return True
 
 
 def judge(seed):
     """What came of a problem; raises AssertionError where a result or its certificate is wrong."""
     X, y, C, weight = problem(seed)
     fit = l1_path(X, y, C, sample_weight=weight)
-    coef, b, gap = fit.coef.toarray()[0], fit.intercept[0], fit.gap[0]
-    assert np.isfinite(coef).all() and np.isfinite([b, gap, fit.objective[0]]).all(), 'not finite'
-    again = duality_gap(X, y, coef, b, C, weight)
-    assert gap >= -1e-12, f'gap {gap}'
-    # Where rounding is the limit, two orders of a sum give two bounds, both valid, and neither may be called certified.
-    assert abs(again - gap) <= fit.tol if gap <= fit.tol else again > fit.tol / 2, f'gap {gap}, judged anew {again}'
+    coef, b, gap, value = fit.coef.toarray()[0], fit.intercept[0], fit.gap[0], fit.objective[0]
+    assert np.isfinite(coef).all() and np.isfinite([b, gap, value]).all(), 'not finite'
+    validate_gap(gap, duality_gap(X, y, coef, b, C, weight), fit.tol)
     s = np.ones(len(y)) if weight is None else weight
-    rng = np.random.default_rng(seed)
-    for size in (1e-6, 1e-3, .1): # no neighbour may lie below what the certificate allows
-        near = coef * (1 + size * rng.normal(size=coef.size))
-        value = abs(near).sum() + C * s @ np.logaddexp(0, -(2 * y - 1) * (X.astype(float) @ near + b))
-        assert value >= fit.objective[0] * (1 - gap - 1e-12), f'a neighbour lies {1 - value / fit.objective[0]:.1e} lower'
-    on = np.flatnonzero(coef)
-    exact = ''
-    if len(on) <= 4 and len(y) <= 60:
-        with mpmath.workdps(50):
-            value = objective(X[:, on], y, coef[on], b, C, s)
-            assert abs(value / fit.objective[0] - 1) <= max(1e-9, min(gap, 1e-6)), 'the objective is wrong'
-            least = lowest(X[:, on], y, coef[on], b, C, s)
-            if least is not None:
-                exact = ', checked in fifty digits'
-                assert value - least <= (gap + 1e-12) * value, f'true gap at least {float((value - least) / value):.1e}, certificate {gap:.1e}'
-    return ('certified' if gap <= fit.tol else 'says that it is not') + exact
+    least = value * (1 - gap - SLACK)
+    validate_neighbours(X, y, coef, b, C, s, least, np.random.default_rng(seed))
+    verdict, on = 'certified' if gap <= fit.tol else 'says that it is not', np.flatnonzero(coef)
+    small = len(on) <= SMALL[0] and len(y) <= SMALL[1]
+    exact = small and validate_exactly(X[:, on], y, coef[on], b, C, s, value, gap)
+    return verdict + ', checked in fifty digits' * exact
 
 
 if __name__ == '__main__':
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    found, wrong = Counter(), []
+    verdicts, wrong = Counter(), []
     for seed in tqdm(range(count), unit=' problems'):
-        try: found[judge(seed)] += 1
+        try: verdicts[judge(seed)] += 1
         except AssertionError as e: wrong.append(f'seed {seed}: {e}')
-    print(*(f'{number:6} {what}' for what, number in found.most_common()), f'{len(wrong):6} wrong', *wrong, sep='\n')
+    for verdict, number in verdicts.most_common(): print(f'{number:6} {verdict}')
+    print(f'{len(wrong):6} wrong', *wrong, sep='\n')
     sys.exit(bool(wrong))
