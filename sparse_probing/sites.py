@@ -538,6 +538,8 @@ class Knowledge:
     "What is known of a model: kept as long as it has the same modules."
     def __init__(self, model:nn.Module):
         self.modules, self.stack = list(model.modules()), blocks(model)
+        # the module that runs the layers
+        self.body = next(m for m in model.modules() if self.stack in m.children())
         self.ran, self.longest = survey(model)
         self.kinds = [layer_kind(block) for block in self.stack]
         # in how many blocks each module is
@@ -584,10 +586,11 @@ class Handles(list):
     def __exit__(self, *error): self.remove()
 
 def batch_shape(
-    inputs:tuple, named:dict, # of a call of a model
+    inputs:tuple, named:dict, # of a call of what runs the layers
 )->tuple: # (rows, tokens)
-    "How many rows and tokens a model is called with."
-    values = *inputs, named.get('input_ids'), named.get('inputs_embeds')
+    "How many rows and tokens the layers are run over."
+    names = 'input_ids', 'inputs_embeds', 'hidden_states', 'x'
+    values = *inputs, *map(named.get, names)
     return tuple(next(v for v in values if isinstance(v, torch.Tensor)).shape[:2])
 
 def replaced(
@@ -608,7 +611,7 @@ def replaced(
 @dataclass(frozen=True)
 class Site:
     "A place in a layer that can be read and written."
-    model:nn.Module = field(repr=False)
+    body:nn.Module = field(repr=False) # runs the layers
     module:nn.Module
     is_input:bool # what enters the module, not what leaves it
     width:int # numbers at each token
@@ -635,8 +638,8 @@ class Site:
         shape = []
         def note(body, inputs, named): shape[:] = batch_shape(inputs, named)
         def change(value): return replaced(value, edit, *shape)
-        body = self.model.base_model
-        return Handles([body.register_forward_pre_hook(note, with_kwargs=True), self.hook(change)])
+        noting = self.body.register_forward_pre_hook(note, with_kwargs=True)
+        return Handles([noting, self.hook(change)])
 
 # %% ../nbs/lib/sites.ipynb #334c09ea
 def validate_layer(
@@ -672,7 +675,7 @@ def find_site(
     elif not isinstance(path, Refused) and known.homes[block.get_submodule(path)] > 1:
         path = Refused(f'it shares {path} with another layer')
     if not isinstance(path, Refused):
-        return Site(model, block.get_submodule(path), verdict.is_input, verdict.width)
+        return Site(known.body, block.get_submodule(path), verdict.is_input, verdict.width)
     raise ValueError(f'{type(model).__name__}, layer {layer}: the site {site!r} is not known to be '
                      f'in one place, and is not read: {path}')
 
