@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from .examples import Examples, lead_with
-from .sources import carrier_file
+from .carriers import carrier_file
 from .tokens import (Tokens, begins_anew, bos_ids, validate_tokens, validate_whole, encode, token_id,
                                    token_texts, tokenizer_of)
 

@@ -10,39 +10,7 @@ from sparse_probing.examples import Examples
 from sparse_probing.sites import SITES, knowledge
 from sparse_probing.sources import LM
 
-SMALL = dict(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=72, pad_token_id=0)
-LLAMA = SMALL | dict(num_key_value_heads=2, head_dim=8)
-# family -> (configuration, where its MLP's output projection is, written down by hand)
-FAMILIES = {
-    'GPT-2': (tf.GPT2Config(vocab_size=120, n_embd=32, n_layer=4, n_head=4), 'transformer.h.{}.mlp.c_proj'),
-    'GPT-2, odd width': (tf.GPT2Config(vocab_size=120, n_embd=32, n_layer=4, n_head=4, n_inner=32), 'transformer.h.{}.mlp.c_proj'),
-    'GPT-NeoX': (tf.GPTNeoXConfig(**SMALL), 'gpt_neox.layers.{}.mlp.dense_4h_to_h'),
-    'GPT-J': (tf.GPTJConfig(vocab_size=120, n_embd=32, n_layer=4, n_head=4, rotary_dim=4), 'transformer.h.{}.mlp.fc_out'),
-    'Llama': (tf.LlamaConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'Mistral': (tf.MistralConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'Qwen2': (tf.Qwen2Config(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'Qwen3': (tf.Qwen3Config(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'Gemma': (tf.GemmaConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'Gemma 2': (tf.Gemma2Config(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'Gemma 3': (tf.Gemma3TextConfig(**LLAMA), 'model.layers.{}.mlp.down_proj'),
-    'OPT': (tf.OPTConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, ffn_dim=72, word_embed_proj_dim=32),
-            'model.decoder.layers.{}.fc2'),
-    'BLOOM': (tf.BloomConfig(vocab_size=120, hidden_size=32, n_layer=4, n_head=4), 'transformer.h.{}.mlp.dense_4h_to_h'),
-    'Falcon': (tf.FalconConfig(vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=4), 'transformer.h.{}.mlp.dense_4h_to_h'),
-    'Phi': (tf.PhiConfig(**SMALL), 'model.layers.{}.mlp.fc2'),
-    'Phi-3': (tf.Phi3Config(**SMALL), 'model.layers.{}.mlp.down_proj'),
-    'BERT': (tf.BertConfig(**SMALL), 'bert.encoder.layer.{}.output.dense'),
-    'RoBERTa': (tf.RobertaConfig(**SMALL), 'roberta.encoder.layer.{}.output.dense'),
-    'DistilBERT': (tf.DistilBertConfig(vocab_size=120, dim=32, n_layers=4, n_heads=4, hidden_dim=72), 'distilbert.transformer.layer.{}.ffn.lin2'),
-}
-ENCODERS = 'BERT', 'RoBERTa', 'DistilBERT'
-
-
-def tiny(config, encoder=False):
-    torch.manual_seed(0)
-    model = (tf.AutoModelForMaskedLM if encoder else tf.AutoModelForCausalLM).from_config(config)
-    for weight in model.parameters(): torch.nn.init.normal_(weight, std=.3) # large enough that every layer matters
-    return LM(model.float().eval(), None, type(model).__name__)
+from helpers.tiny import COMMON, ENCODERS, FAMILIES, GPT, LLAMA, OPT, SMALL, hooks_of, tiny
 
 
 def sequences(lengths, seed=0):
@@ -62,16 +30,13 @@ def plain(lm, path, ids, whole_input=True):
     return x.reshape(*ids.shape, -1).cpu().numpy()
 
 
-def hooked(model): return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 @pytest.mark.parametrize('family', FAMILIES)
 def test_neurons_of_a_family_bit_for_bit(family):
     config, path = FAMILIES[family]
     lm, examples = tiny(config, family in ENCODERS), sequences([9] * 6)
     rows = np.arange(6)
     found = record(lm, examples, positions=(-2, 0))
-    assert found.X.shape == (6, 4, 2, lm.neurons) and hooked(lm.model) == 0
+    assert found.X.shape == (6, 4, 2, lm.neurons) and hooks_of(lm.model) == 0
     for layer in (0, 2, 3):
         assert neuron_input(lm.model, layer) is lm.model.get_submodule(path.format(layer))
         expected = plain(lm, path.format(layer), examples.ids)
@@ -130,7 +95,7 @@ def test_a_family_that_is_not_known_is_refused(family):
     kind, config, reason = UNKNOWN[family]
     lm = LM(kind.from_config(config).eval(), None, family)
     with pytest.raises(ValueError, match=reason): record(lm, sequences([5] * 2), [0])
-    assert hooked(lm.model) == 0
+    assert hooks_of(lm.model) == 0
 
 
 @pytest.mark.parametrize('layer', [0, 15, 29])
@@ -153,13 +118,13 @@ def test_nothing_runs_after_the_last_layer(lm, examples):
 def test_hooks_are_gone_when_the_forward_fails():
     lm = tiny(FAMILIES['Llama'][0])
     with pytest.raises(IndexError), hooks(lm.model, [0, 3], 'neurons', lambda layer, x: None): lm.model(torch.full((1, 3), 120))
-    assert hooked(lm.model) == 0
+    assert hooks_of(lm.model) == 0
 
 
 def test_a_layer_that_never_runs_is_an_error():
     lm = tiny(FAMILIES['Llama'][0])
     with pytest.raises(RuntimeError, match=r'never came to layers \[3\]'), hooks(lm.model, [3], 'neurons', lambda layer, x: None): pass
-    assert hooked(lm.model) == 0
+    assert hooks_of(lm.model) == 0
 
 
 def test_bf16_is_recorded_as_float32():

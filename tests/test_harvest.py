@@ -24,7 +24,7 @@ from sparse_probing.sites import lone_mlp
 from sparse_probing.ledger import SKIPPED, Deal, alone_in, plan
 from sparse_probing.store import get_datafolder
 from sparse_probing.tokens import Tokens
-from test_activations import ENCODERS, FAMILIES, tiny
+from helpers.tiny import ENCODERS, FAMILIES, tiny
 
 TARGETS = {'the': ' the', 'an': ' an'}
 
