@@ -328,7 +328,7 @@ def harvest(
     from sparse_probing import harvests, load_lm
     targets, where = wanted(list(target), every, rule), context if context == 'window' else numbers(context)[0]
     store = harvests.harvest(text, load_lm(model), targets, layers=numbers(layers), positions=numbers(positions), site=site, context=where, before=before,
-                             after=after, bos=yes_no_auto(bos), whole_word=whole_word, limit=limit, dtype=dtype, precision=precision, executor=executor, tasks=tasks, workers=workers, threads=threads,
+                             after=after, bos=yes_no_auto(bos), whole_word=whole_word, limit=limit, dtype=dtype, precision=precision, executor=executor, ranks=tasks, workers=workers, threads=threads,
                              seed=seed, on_error=on_error, out=out)
     counts = store.manifest['counts']
     show('Hits', ['class', 'found by', 'hits'], [[name, found, counts.get(f'hits of {name}', 0)] for name, found in zip(store.classes, store.manifest['rules'])])

@@ -79,7 +79,7 @@ def stores(lm, folder: Path) -> Iterator[tuple[str, dict]]:
     asked = {'windows': dict(targets=TARGETS, layers=(0, 2), positions=(-1, 0), limit=8),
              'chunks': dict(targets=TARGETS | {'any': 40}, layers=1, context=64, limit=5, dtype='float16', bos=True, shard_tokens=600)}
     for name, words in asked.items():
-        store = harvest('news', lm, words.pop('targets'), out=folder / name, workers=2, tasks=2, **words)
+        store = harvest('news', lm, words.pop('targets'), out=folder / name, workers=2, ranks=2, **words)
         yield f'harvest {name}: values', of_array(store.at(store.layers[-1], 0))
         for pattern in ('*.safetensors', 'rows.parquet', 'manifest.json'):
             yield f'harvest {name}: {pattern}', of_folder(folder / name, pattern)
