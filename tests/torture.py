@@ -1,77 +1,12 @@
 """Harvests that are killed again and again, and harvests that grow. `make torture` runs all of it, in about an hour."""
-import hashlib
-import os
 import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import psutil
-
-JOB = """
-import sys
-from sparse_probing import harvest, load_lm
-out, executor, limit, tasks = sys.argv[1:]
-harvest('wiki', load_lm(), {'the': ' the', 'an': ' an'}, layers=[0], positions=(-1, 0), context=256, limit=int(limit), dtype='float16',
-        out=out, executor=executor, tasks=int(tasks), workers=2, shard_tokens=3000)
-"""
-WATCHDOG = 240 # seconds; a run that takes longer hangs
-
-
-def start(out, executor, limit=12, tasks=5):
-    """A driver, in a session of its own."""
-    return subprocess.Popen([sys.executable, '-c', JOB, str(out), executor, str(limit), str(tasks)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process):
-    """Wait for a driver and want it to succeed."""
-    _, said = process.communicate(timeout=WATCHDOG)
-    assert process.returncode == 0, said[-2000:]
-
-
-def content(out):
-    """File name -> checksum, of all that is the store; the log of the run is not."""
-    files = [p for p in sorted(Path(out).rglob('*')) if p.is_file() and p.relative_to(out).parts[0] != 'run']
-    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def workers(process):
-    """The processes that do the work of a driver."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try: line = ' '.join(child.cmdline())
-        except psutil.Error: continue
-        if 'popen_loky' in line or line.startswith(('ray::attempt', 'ray::IDLE')): found.append(child)
-    return found
-
-
-def kill(process, whom, rng):
-    """Kill -9 a worker, the driver, or the driver and all that it started."""
-    mine, everyone = workers(process), psutil.Process(process.pid).children(recursive=True)
-    victims = {'worker': rng.sample(mine, min(1, len(mine))), 'driver': [process], 'group': [process, *everyone]}[whom]
-    for victim in victims:
-        try: victim.kill()
-        except (psutil.Error, ProcessLookupError): pass
-    return mine, len(victims)
-
-
-def disturbed(out, executor, whom, sign, after, rng, **size):
-    """Run, kill some time after a first file has come, run again if need be; shards there at the kill, processes killed, and seconds in all."""
-    began, process = time.monotonic(), start(out, executor, **size)
-    while process.poll() is None and not list(Path(out).glob(sign)):
-        assert time.monotonic() - began < WATCHDOG
-        time.sleep(.02)
-    time.sleep(after)
-    shards, alive = len(list(Path(out).glob('shards/*.safetensors'))), process.poll() is None
-    mine, killed = kill(process, whom, rng) if alive else ([], 0)
-    if whom == 'worker': finish(process)
-    else:
-        process.wait(WATCHDOG)
-        _, left = psutil.wait_procs(mine, timeout=20)
-        assert not left, f'these go on without their driver: {[p.cmdline() for p in left]}'
-        finish(start(out, executor, **size))
-    return shards, killed, time.monotonic() - began
+from helpers.harvesting import content
+from helpers.killing import disturbed, finish, start
 
 
 def kills(folder, executor, times=20, seed=0):
@@ -79,11 +14,14 @@ def kills(folder, executor, times=20, seed=0):
     rng, whole = random.Random(seed), Path(folder) / 'whole'
     finish(start(whole, executor))
     for k in range(times):
-        whom, sign, after = ['worker', 'driver', 'group'][k % 3], rng.choice(['shards/*.safetensors'] * 3 + ['run/logs/task_*.log']), rng.uniform(0, 2)
-        shards, killed, seconds = disturbed(out := Path(folder) / f'{k}', executor, whom, sign, after, rng)
+        out, whom = Path(folder) / f'{k}', ['worker', 'driver', 'group'][k % 3]
+        sign = rng.choice(['shards/*.safetensors'] * 3 + ['run/logs/task_*.log'])
+        after = rng.uniform(0, 2)
+        shards, killed, seconds = disturbed(out, executor, whom, sign, after, rng)
         same = content(out) == content(whole)
-        print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the first {Path(sign).name}, {shards} shards there, '
-              f'{seconds:.0f} s in all: {"the same store" if same else "ANOTHER STORE"}', flush=True)
+        verdict = 'the same store' if same else 'ANOTHER STORE'
+        print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the first '
+              f'{Path(sign).name}, {shards} shards there, {seconds:.0f} s in all: {verdict}', flush=True)
         assert same
 
 
@@ -94,7 +32,8 @@ def corpus(folder, times):
     from sparse_probing import read_documents
     documents = [{'text': d.text, 'id': d.id} for d in read_documents('news', limit=100)]
     folder.mkdir()
-    for k in range(times): pq.write_table(pa.Table.from_pylist(documents), folder / f'{k:04d}.parquet')
+    table = pa.Table.from_pylist(documents)
+    for k in range(times): pq.write_table(table, folder / f'{k:04d}.parquet')
     return folder
 
 
@@ -115,7 +54,7 @@ def watch():
         time.sleep(.2)
 thread = threading.Thread(target=watch)
 thread.start()
-words = dict(layers=[0], context=256, dtype='float16', tasks=4, workers=workers, threads=threads)
+words = dict(layers=[0], context=256, dtype='float16', ranks=4, workers=workers, threads=threads)
 harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out + '-warm', limit=40, **words) # workers start, and load the model
 began = time.monotonic()
 store = harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out, **words)
@@ -129,7 +68,9 @@ print(len(store), len(store.manifest['shards']), seconds, max(peaks.values()), s
 
 def measured(source, out, workers=2, threads=1):
     """Rows, shards, seconds, MiB of the largest process, MiB of all, seconds to open."""
-    run = subprocess.run([sys.executable, '-c', MEASURED, str(source), str(out), str(workers), str(threads)], capture_output=True, text=True, timeout=3600)
+    arguments = map(str, (source, out, workers, threads))
+    command = [sys.executable, '-c', MEASURED, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=3600)
     assert run.returncode == 0, run.stderr[-2000:]
     return [float(value) for value in run.stdout.split()]
 
@@ -141,35 +82,42 @@ def growth(folder, sizes=(3, 30)):
         source = corpus(folder / f'text{times}', times)
         lines[times] = measured(source, folder / f'out{times}')
         rows, shards, seconds, peak, everything, opened = lines[times]
-        size = sum(p.stat().st_size for p in (folder / f'out{times}').rglob('*.safetensors')) / 2**20
-        print(f'{times:3} times the text: {rows:,.0f} rows, {shards:.0f} shards, {size:.0f} MiB, manifest {(folder / f"out{times}" / "manifest.json").stat().st_size / 1024:.1f} KiB, '
-              f'{seconds:.1f} s; largest process {peak:.0f} MiB, all {everything:.0f} MiB; opened in {1000 * opened:.1f} ms', flush=True)
+        out = folder / f'out{times}'
+        size = sum(p.stat().st_size for p in out.rglob('*.safetensors')) / 2**20
+        manifest = (out / 'manifest.json').stat().st_size / 1024
+        print(f'{times:3} times the text: {rows:,.0f} rows, {shards:.0f} shards, {size:.0f} MiB, '
+              f'manifest {manifest:.1f} KiB, {seconds:.1f} s; largest process {peak:.0f} MiB, '
+              f'all {everything:.0f} MiB; opened in {1000 * opened:.1f} ms', flush=True)
     alone = measured(source, folder / 'alone', workers=1)
     few, many = lines[sizes[0]], lines[sizes[-1]]
-    print(f'memory of {sizes[-1] / sizes[0]:.0f} times the text: {many[3] / few[3]:.3f} of the largest process, {many[4] / few[4]:.3f} of all')
-    print(f'two workers are {alone[2] / many[2]:.2f} times as fast as one: {many[2]:.1f} s and {alone[2]:.1f} s', flush=True)
+    print(f'memory of {sizes[-1] / sizes[0]:.0f} times the text: {many[3] / few[3]:.3f} of the largest '
+          f'process, {many[4] / few[4]:.3f} of all')
+    print(f'two workers are {alone[2] / many[2]:.2f} times as fast as one: '
+          f'{many[2]:.1f} s and {alone[2]:.1f} s', flush=True)
 
 
 def thousand(folder):
     """A store of a thousand shards, opened."""
     import numpy as np
-    from sparse_probing.store import ActivationStore, digest, get_datafolder, pack_shard, put, to_json, write_rows
+    from sparse_probing.store import (ActivationStore, get_datafolder, shard_name, write_manifest,
+                                      write_shard)
     store, shards = get_datafolder(str(folder / 'thousand')), []
+    small = {name: np.zeros(100, np.int32) for name in ('length', 'at', 'label', 'token')}
+    small |= {'ids': np.zeros((100, 17), np.int32), 'place': np.arange(100), 'document': np.arange(100)}
     for k in range(1000):
-        small = {name: np.zeros(100, np.int32) for name in ('length', 'at', 'label', 'token')}
-        parts = {'0/0': np.full((100, 64), k, np.float16), 'ids': np.zeros((100, 17), np.int32), **small, 'place': np.arange(100), 'document': np.arange(100)}
-        packed = pack_shard(parts, {'task': k, 'documents': [f'{k}/{j}' for j in range(100)]})
-        put(store, name := f'shards/{k:05d}-00000.safetensors', packed)
-        shards.append(dict(name=name, rows=100, bytes=len(packed), digest=digest(packed)))
+        about = {'task': k, 'documents': [f'{k}/{j}' for j in range(100)]}
+        tensors = small | {'0/0': np.full((100, 64), k, np.float16)}
+        shards.append(write_shard(store, shard_name(k, 0), tensors, about))
     config = dict(layers=[0], positions=[0], site='neurons', model='none')
-    put(store, 'manifest.json', to_json(dict(config=config, classes=['a'], width=64, shards=shards, rows=write_rows(store, [s['name'] for s in shards], ["' a'"]))))
+    write_manifest(store, config, ["' a'"], shards, classes=['a'], width=64)
     times = [time.monotonic()]
     opened = ActivationStore(store.path)
     times.append(time.monotonic())
     X = opened.at(0)
     times.append(time.monotonic())
     assert (X[::100, 0] == np.arange(1000)).all()
-    print(f'a store of 1,000 shards opens in {times[1] - times[0]:.3f} s; its matrix of {len(X):,} rows is read in {times[2] - times[1]:.2f} s', flush=True)
+    print(f'a store of 1,000 shards opens in {times[1] - times[0]:.3f} s; '
+          f'its matrix of {len(X):,} rows is read in {times[2] - times[1]:.2f} s', flush=True)
 
 
 if __name__ == '__main__':
