@@ -23,7 +23,7 @@ fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
 	$(BIN)/python -m tools.fuzz 20000
 
 torture: $(READY) ## harvests that are killed forty times, and that grow tenfold; about an hour
-	$(BIN)/python -m tools.torture
+	PYTHONPATH=tests $(BIN)/python -m tools.torture
 
 lab: $(READY) ## copy the lessons to my-lessons and open JupyterLab on them
 	$(BIN)/sparse-probing lessons my-lessons

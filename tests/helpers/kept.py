@@ -93,7 +93,7 @@ def stores(lm, folder: Path) -> Iterator[tuple[str, dict]]:
     }
     for name, words in asked.items():
         targets = words.pop('targets')
-        store = harvest('news', lm, targets, out=folder / name, workers=2, tasks=2, **words)
+        store = harvest('news', lm, targets, out=folder / name, workers=2, ranks=2, **words)
         yield f'harvest {name}: values', of_array(store.at(store.layers[-1], 0))
         for pattern in ('*.safetensors', 'rows.parquet', 'manifest.json'):
             yield f'harvest {name}: {pattern}', of_folder(folder / name, pattern)

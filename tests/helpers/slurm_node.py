@@ -43,17 +43,20 @@ def missing():
     """Why there can be no Slurm here; '' where there can, after installing it if need be."""
     if os.geteuid(): return 'Slurm was not run: its daemons need root'
     if shutil.which('slurmctld') and shutil.which('slurmd'): return ''
-    if not shutil.which('apt-get'): return 'Slurm was not run: it is not installed, and there is no apt-get to install it with'
+    if not shutil.which('apt-get'):
+        return 'Slurm was not run: it is not installed, and there is no apt-get to install it with'
     install = ['apt-get', 'install', '-y', '-q', '--no-install-recommends', PACKAGE]
+    environment = os.environ | {'DEBIAN_FRONTEND': 'noninteractive'}
     for command in (install, ['apt-get', 'update', '-q'], install):
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'DEBIAN_FRONTEND': 'noninteractive'})
-    return '' if shutil.which('slurmctld') else f'Slurm was not run: `{" ".join(install)}` failed: {done.stderr[-200:]}'
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if shutil.which('slurmctld'): return ''
+    return f'Slurm was not run: `{" ".join(install)}` failed: {done.stderr[-200:]}'
 
 
 def free_port():
-    with socket.socket() as some:
-        some.bind(('127.0.0.1', 0))
-        return some.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def end(process):
@@ -62,22 +65,36 @@ def end(process):
     except subprocess.TimeoutExpired: process.kill()
 
 
+def configured(folder):
+    """Write the settings of the node."""
+    for name in ('state', 'spool'): (folder / name).mkdir()
+    pages = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    settings = SETTINGS.format(host=socket.gethostname().partition('.')[0], folder=folder,
+                               controller=free_port(), node=free_port(), cores=os.cpu_count(),
+                               memory=pages * 9 // 10 // 2**20)
+    (folder / 'slurm.conf').write_text(settings)
+    return str(folder / 'slurm.conf')
+
+
+def wait_until_idle(folder, seconds=60):
+    """Wait until the node takes jobs; an error with the logs where it does not."""
+    ask, deadline = ['sinfo', '-h', '-o', '%T'], time.monotonic() + seconds
+    while subprocess.run(ask, capture_output=True, text=True).stdout.strip() != 'idle':
+        if time.monotonic() > deadline:
+            raise RuntimeError(''.join(log.read_text()[-2000:] for log in folder.glob('*.log')))
+        time.sleep(.1)
+
+
 @contextmanager
 def slurm():
-    """Start the daemons, wait until the node is idle, and point the commands of Slurm at them."""
+    """Start the daemons, and point the commands of Slurm at them."""
     folder = Path(tempfile.mkdtemp())
-    for name in ('state', 'spool'): (folder / name).mkdir()
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') * 9 // 10 // 2**20
-    host = socket.gethostname().partition('.')[0]
-    (folder / 'slurm.conf').write_text(SETTINGS.format(host=host, controller=free_port(), node=free_port(), folder=folder, cores=os.cpu_count(), memory=memory))
-    os.environ['SLURM_CONF'] = str(folder / 'slurm.conf')
-    quiet = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    daemons = [subprocess.Popen([name, '-D', *more, '-f', os.environ['SLURM_CONF']], **quiet) for name, more in (('slurmctld', ['-c']), ('slurmd', []))]
+    os.environ['SLURM_CONF'] = settings = configured(folder)
+    silent = dict.fromkeys(('stdin', 'stdout', 'stderr'), subprocess.DEVNULL)
+    commands = ['slurmctld', '-D', '-c', '-f', settings], ['slurmd', '-D', '-f', settings]
+    daemons = [subprocess.Popen(command, **silent) for command in commands]
     try:
-        deadline = time.monotonic() + 30
-        while subprocess.run(['sinfo', '-h', '-o', '%T'], capture_output=True, text=True).stdout.strip() != 'idle':
-            if time.monotonic() > deadline: raise RuntimeError(''.join(log.read_text()[-2000:] for log in folder.glob('*.log')))
-            time.sleep(.1)
+        wait_until_idle(folder)
         yield folder
     finally:
         subprocess.run(['scancel', '-f', '-u', 'root'], capture_output=True)
