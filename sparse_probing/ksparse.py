@@ -239,7 +239,8 @@ class KSparseProbe(LinearProbe):
         self.tol, self.max_iter, self.seed = tol, max_iter, seed
 
     def settings(self,
-        X, y, # training rows: activations (n, d) in any form, two classes (n,)
+        X, # training rows (n, d): array, memory map or torch tensor
+        y, # their classes (n,), two
         along=None, # numbers of neurons; 1, 2, 4 ... 256 where not given
     )->np.ndarray: # increasing (m,); raises ValueError for values that cannot be
         "The numbers of neurons to try."
@@ -249,7 +250,8 @@ class KSparseProbe(LinearProbe):
         return np.array(ks).astype(int)
 
     def fits(self,
-        X, y, # training rows: activations (n, d) in any form, two classes (n,)
+        X, # training rows (n, d): array, memory map or torch tensor
+        y, # their classes (n,), two
         along=None, # numbers of neurons, as `settings` takes them
         sample_weight=None, # weight of each row in the refit (n,); the ranking counts each once
     )->Iterator[Fit]: # for each k, increasing; warns with ConvergenceWarning

@@ -47,26 +47,26 @@ class SparseProbe(LinearProbe):
         self.C, self.tol, self.class_weight, self.max_iter = C, tol, class_weight, max_iter
 
     def settings(self,
-        X, y, # training rows: activations (n, d) in any form, two classes (n,)
-        along=None, # values of C; ten from the first neuron's, up to a hundred times it, else
+        X, # training rows (n, d): array, memory map or torch tensor
+        y, # their classes (n,), two
+        along=None, # values of C; ten from the first neuron's to a hundred times it if not given
     )->np.ndarray: # increasing values of C (m,); raises ValueError for values that cannot be
         "The values of C to try on these rows."
         if along is None: return grid(X, y, size=10, reach=100)
         return np.unique(validate_C(along))
 
     def fits(self,
-        X, y, # training rows: activations (n, d) in any form, two classes (n,)
+        X, # training rows (n, d): array, memory map or torch tensor
+        y, # their classes (n,), two
         along=None, # values of C, as `settings` takes them
         sample_weight=None, # weight of each row (n,); 1 where not given
     )->Iterator[Fit]: # for each C, increasing; warns with ConvergenceWarning
         "A certified fit for each C, from one path."
         second = two_classes(y)[1]
+        C = self.settings(X, second, along)
         weight = row_weights(self.class_weight, y, sample_weight)
-        return fits_of(self.path(X, second, self.settings(X, second, along), weight))
-
-    def path(self, X, second, C, weight)->L1Path: # second: which rows are of the second class
-        "The path of `l1_path` with this probe's parameters."
-        return l1_path(X, second, C, tol=self.tol, sample_weight=weight, max_iter=self.max_iter)
+        return fits_of(l1_path(X, second, C, tol=self.tol, sample_weight=weight,
+                               max_iter=self.max_iter))
 
     def fit(self,
         X:np.ndarray, # activations (n, d)
@@ -82,9 +82,10 @@ class SparseProbe(LinearProbe):
         if len(classes) < 2:
             raise ValueError(f'y has one class only, {classes[0]!r}: two are needed')
         weight = row_weights(self.class_weight, y, sample_weight)
+        plain = SparseProbe(tol=self.tol, max_iter=self.max_iter) # the weights hold the classes'
         sides = classes[1:] if len(classes) == 2 else classes
-        paths = [self.path(X, y == side, self.C, weight) for side in sides]
-        return self.set_fits(classes, [next(fits_of(path)) for path in paths], X.shape[1])
+        fits = [next(plain.fits(X, y == side, self.C, weight)) for side in sides]
+        return self.set_fits(classes, fits, X.shape[1])
 
 # %% ../nbs/lessons/07-path.ipynb #2e01108a
 def grid(
@@ -216,7 +217,7 @@ def sparsity_path(
     classes, second = two_classes(y)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
     probe = SparseProbe(tol=tol, max_iter=max_iter)
-    path = probe.path(X, second, C, weight)
+    path = l1_path(X, second, C, tol=tol, sample_weight=weight, max_iter=max_iter)
     columns = {'lambda': 1 / C, 'nonzero': path.nonzero, 'density': path.nonzero / X.shape[1],
                'gap': path.gap, 'train': score_fits([*fits_of(path)], X, second)}
     def fits(rows): return probe.fits(X[rows], second[rows], C, weight[rows])

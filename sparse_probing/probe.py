@@ -276,7 +276,8 @@ def all_scores(
 )->pd.DataFrame: # a row a resample, a column a score
     "Every score, by counts and by order."
     weights = np.ones((1, len(truth))) if weights is None else weights
-    return pd.DataFrame(count_scores(truth, score > 0, weights) | order_scores(truth, score, weights))
+    by_counts = count_scores(truth, score > 0, weights)
+    return pd.DataFrame(by_counts | order_scores(truth, score, weights))
 
 def decision(
     classifier, # fitted, of two classes
