@@ -17,10 +17,10 @@ from sparse_probing import (
 )
 from sparse_probing.activations import batches, hooks, sees_padding
 from sparse_probing.examples import Examples
-from sparse_probing.sites import SITES, knowledge
+from sparse_probing.sites import knowledge
 from sparse_probing.sources import LM
 
-from helpers.tiny import COMMON, ENCODERS, FAMILIES, GPT, LLAMA, OPT, SMALL, hooks_of, tiny
+from helpers.tiny import ENCODERS, FAMILIES, LLAMA, SMALL, hooks_of, tiny
 
 
 def sequences(lengths, seed=0):

@@ -99,7 +99,8 @@ def with_a_bar(template=None, **special):
 def unigram(template=None, **special):
     """SentencePiece, as in T5: a space before each text, control tokens among the pieces."""
     pieces = [(c, 0.) for c in CONTROL] + [(p, -1. - k / 50) for k, p in enumerate(
-        '▁ ▁the ▁an ▁cat ▁other a n o t h e r c s w l . , ( ) < > / 的 今 天 气 。 好 ▁The T'.split())]
+        '▁ ▁the ▁an ▁cat ▁other a n o t h e r c s w l . , ( ) < > / '
+        '的 今 天 气 。 好 ▁The T'.split())]
     t = Tokenizer(models.Unigram(pieces, unk_id=5))
     t.pre_tokenizer, t.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     return fast(t, template, **{'unk_token': '<unk>', **special})
