@@ -25,9 +25,9 @@ def remove(
 
 @contextmanager
 def whole(
-    path:str|Path, # a file or folder; its folder is made where it is missing, and a file that is there is replaced
+    path:str|Path, # a file or folder; an old file is replaced, a missing parent folder is made
 )->Iterator[Path]: # where to write it
-    "Let a file or a folder appear whole or not at all: an error inside leaves what was there before."
+    "Let a file or a folder appear whole or not at all; an error inside leaves the old one."
     path = Path(path)
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def alone(
     path:str|Path, # of the lock; its folder is made where it is missing
     busy:str, # what to say where another process is inside
     wait:bool=False, # wait for it; an error where not
-)->Iterator[None]: # raises RuntimeError where another process is inside, OSError where the lock cannot be written
+)->Iterator[None]: # raises RuntimeError while another is inside, OSError for an unwritable lock
     "Let one process in at a time."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -367,6 +367,7 @@ def readable(
         if kind not in warned: warnings.warn(f'{kind} are not read, such as {path}')
         warned.add(kind)
 
+# %% ../nbs/lessons/01-sources.ipynb #c3f0d92e
 def find_files(
     source:str, # file, folder or glob, local or an fsspec address
 )->tuple: # (folder, iterator of paths below it); raises FileNotFoundError where nothing matches

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -67,7 +66,8 @@ def test_a_killed_conversion_leaves_no_model_and_is_done_again(cache):
     time.sleep(1)
     process.kill()
     process.wait()
-    assert halves() and not (cache / name).exists()
+    assert halves()
+    assert not (cache / name).exists()
     folder = build_once(name, lambda folder: (folder / 'done').touch())
     assert [path.name for path in folder.iterdir()] == ['done']
     assert not halves()
@@ -139,7 +139,8 @@ def test_a_full_disk_leaves_nothing(cache):
             'resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n'
             'sparse_probing.read_documents("news")')
     run = python(code)
-    assert run.returncode and 'cannot write' in run.stderr
+    assert run.returncode
+    assert 'cannot write' in run.stderr
     assert 'SPARSE_PROBING_CACHE' in run.stderr
     assert not left_in(cache)
 
@@ -157,7 +158,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     locked.mkdir(mode=0o555)
     tmp_path.chmod(0o755)
     run = read_news_into(locked / 'cache')
-    assert run.returncode and 'OSError: cannot write' in run.stderr
+    assert run.returncode
+    assert 'OSError: cannot write' in run.stderr
     assert str(locked) in run.stderr
 
 
@@ -168,9 +170,31 @@ def test_a_cache_that_is_a_file_is_refused(tmp_path):
     assert 'OSError: cannot write' in run.stderr
 
 
-LEFT_OVER = (r'\|', r'\[\[', r'\{', r'\}', "''", '==', '<', '>', 'thumb\\|', r'\d+px', 'https?:',
-             r'\(\)', r'\( ', r' \)', ' ,', r'(?m)^[*#:;|!]', 'ISBN', r'\bFile:', r'\bCategory:', GAP,
-             r'&[a-z]+;', '  ', r'(?mi)^(references|external links|see also|further reading)$')
+LEFT_OVER = (
+    r'\|',
+    r'\[\[',
+    r'\{',
+    r'\}',
+    "''",
+    '==',
+    '<',
+    '>',
+    'thumb\\|',
+    r'\d+px',
+    'https?:',
+    r'\(\)',
+    r'\( ',
+    r' \)',
+    ' ,',
+    r'(?m)^[*#:;|!]',
+    'ISBN',
+    r'\bFile:',
+    r'\bCategory:',
+    GAP,
+    r'&[a-z]+;',
+    '  ',
+    r'(?mi)^(references|external links|see also|further reading)$',
+)
 
 
 @pytest.fixture(scope='module')

@@ -1,4 +1,4 @@
-"""Small models with random weights, one of each family, and where their neurons are, written down by hand."""
+"""Small models with random weights, one of each family, and where their neurons are."""
 import torch
 import transformers as tf
 
@@ -10,7 +10,7 @@ LLAMA = SMALL | dict(num_key_value_heads=2, head_dim=8)
 GPT = dict(vocab_size=120, n_embd=32, n_layer=4, n_head=4)
 OPT = COMMON | dict(ffn_dim=72, word_embed_proj_dim=32)
 
-# family -> configuration, path of the MLP's output projection
+# family -> configuration, path of the MLP's output projection, written down by hand
 FAMILIES = {
     'GPT-2': (tf.GPT2Config(**GPT), 'transformer.h.{}.mlp.c_proj'),
     'GPT-2, odd width': (tf.GPT2Config(**GPT, n_inner=32), 'transformer.h.{}.mlp.c_proj'),
@@ -31,7 +31,8 @@ FAMILIES = {
     'Phi-3': (tf.Phi3Config(**SMALL), 'model.layers.{}.mlp.down_proj'),
     'BERT': (tf.BertConfig(**SMALL), 'bert.encoder.layer.{}.output.dense'),
     'RoBERTa': (tf.RobertaConfig(**SMALL), 'roberta.encoder.layer.{}.output.dense'),
-    'DistilBERT': (tf.DistilBertConfig(vocab_size=120, dim=32, n_layers=4, n_heads=4, hidden_dim=72),
+    'DistilBERT': (tf.DistilBertConfig(vocab_size=120, dim=32, n_layers=4, n_heads=4,
+                                       hidden_dim=72),
                    'distilbert.transformer.layer.{}.ffn.lin2'),
 }
 ENCODERS = 'BERT', 'RoBERTa', 'DistilBERT'

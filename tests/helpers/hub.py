@@ -1,7 +1,8 @@
 """A minimal Hugging Face hub on loopback, for tests.
 
-`serve` answers the hub paths that `transformers` and `datatrove` ask for from plain folders, so that
-`from_pretrained("gpt2")` and `ParquetReader("hf://datasets/HuggingFaceFW/fineweb/data")` run for real, unpatched.
+`serve` answers the hub paths that `transformers` and `datatrove` ask for from plain folders, so
+that `from_pretrained("gpt2")` and `ParquetReader("hf://datasets/HuggingFaceFW/fineweb/data")`
+run for real, unpatched.
 Both read HF_ENDPOINT when imported, so run them in a subprocess:
 
     make_gpt2(tmp / "gpt2", texts)
@@ -24,7 +25,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 def make_gpt2(folder, texts, vocab_size=512, **config):
-    """Write a tiny random GPT-2, with a byte-level BPE trained on `texts`, as the hub's own gpt2 is laid out."""
+    """Write a tiny random GPT-2 and a BPE trained on `texts`, as the hub's own gpt2 is laid out."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -32,22 +33,30 @@ def make_gpt2(folder, texts, vocab_size=512, **config):
     shape = {"n_layer": 4, "n_embd": 32, "n_head": 2} | config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = GPT2LMHeadModel(GPT2Config(vocab_size=end + 1, bos_token_id=end, eos_token_id=end, **shape))
-    model.transformer.save_pretrained(folder)  # the hub's weights have no "transformer." prefix: "wte.weight", ...
+        model = GPT2LMHeadModel(
+            GPT2Config(vocab_size=end + 1, bos_token_id=end, eos_token_id=end, **shape)
+        )
+    model.transformer.save_pretrained(
+        folder
+    )  # the hub's weights have no "transformer." prefix: "wte.weight", ...
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.save_pretrained(folder)
 
 
 def _save_tokenizer(folder, texts, vocab_size):
-    """Train and write a GPT-2 tokenizer; return the id of <|endoftext|>, the last one, as in GPT-2."""
+    """Train and write a GPT-2 tokenizer; return the id of <|endoftext|>, the last one."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import GPT2Tokenizer
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator([*texts, *[" the an"] * 1000], trainer)  # " the" and " an": one token in any case
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(
+        [*texts, *[" the an"] * 1000], trainer
+    )  # " the" and " an": one token in any case
     learnt = json.loads(bpe.to_str())["model"]
     end = len(learnt["vocab"])
     vocab = learnt["vocab"] | {"<|endoftext|>": end}
@@ -57,7 +66,7 @@ def _save_tokenizer(folder, texts, vocab_size):
 
 
 def make_fineweb(folder, texts, file="data/CC-MAIN-2013-20/000_00000.parquet"):
-    """Write `texts` as one Parquet file with FineWeb's columns, by default at the path of FineWeb's first file."""
+    """Write `texts` as a Parquet file with FineWeb's columns, at the path of its first file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -79,10 +88,13 @@ def make_fineweb(folder, texts, file="data/CC-MAIN-2013-20/000_00000.parquet"):
 
 
 def client_env(url, cache):
-    """The environment of a subprocess whose only hub is `url` and whose only cache is the folder `cache`."""
+    """The environment of a subprocess whose only hub is `url` and whose only cache is `cache`."""
     inherited = re.compile("HF_|HUGGING|TRANSFORMERS_|.*_proxy$", re.IGNORECASE)
     clean = {name: value for name, value in os.environ.items() if not inherited.match(name)}
-    quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "DISABLE_SAFETENSORS_CONVERSION": "1"}  # the latter calls a remote Space
+    quiet = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DISABLE_SAFETENSORS_CONVERSION": "1",
+    }  # the latter calls a remote Space
     return clean | quiet | {"HF_ENDPOINT": url, "HF_HOME": str(cache)}
 
 
@@ -109,14 +121,17 @@ def serve(models, datasets):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers in HTTP/1.0, the class's default: one request per connection, so none is left open."""
+    """Answers in HTTP/1.0, the class's default: one request per connection, none left open."""
 
     timeout = 10
     API = re.compile(
         r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+(?:/[^/]+)??)"
         r"(?:/(?P<verb>revision|tree|paths-info)/(?P<rev>[^/]+)(?:/(?P<path>.+))?)?"
     )
-    FILE = re.compile(r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+(?:/[^/]+)?)/(?P<verb>resolve)/(?P<rev>[^/]+)/(?P<path>.+)")
+    FILE = re.compile(
+        r"/(?:(?P<kind>datasets)/)?(?P<id>[^/]+(?:/[^/]+)?)"
+        r"/(?P<verb>resolve)/(?P<rev>[^/]+)/(?P<path>.+)"
+    )
 
     def do_GET(self):
         self.server.asked.append(f"{self.command} {self.path}")
@@ -127,7 +142,11 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self.server.repos[match["kind"] or "models"].get(match["id"])
         if repo is None:
             return self.fail("RepoNotFound")
-        files = {p.relative_to(repo).as_posix(): p.read_bytes() for p in sorted(Path(repo).rglob("*")) if p.is_file()}
+        files = {
+            p.relative_to(repo).as_posix(): p.read_bytes()
+            for p in sorted(Path(repo).rglob("*"))
+            if p.is_file()
+        }
         self.commit = _sha1(repr([(name, _oid(data)) for name, data in files.items()]).encode())
         if match["rev"] not in (None, "main", self.commit):
             return self.fail("RevisionNotFound")
@@ -135,11 +154,21 @@ class _Handler(BaseHTTPRequestHandler):
         if match["verb"] == "resolve":
             return self.send_bytes(files.get(path))
         if match["verb"] == "tree":
-            return self.send_tree(_entries(files), path, parse_qs(url.query).get("recursive") == ["true"])
+            return self.send_tree(
+                _entries(files), path, parse_qs(url.query).get("recursive") == ["true"]
+            )
         if match["verb"] == "paths-info":
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            return self.send_json([entry for entry in _entries(files) if entry["path"] in form["paths"]])
-        self.send_json({"id": match["id"], "sha": self.commit, "siblings": [{"rfilename": name} for name in files]})
+            return self.send_json(
+                [entry for entry in _entries(files) if entry["path"] in form["paths"]]
+            )
+        self.send_json(
+            {
+                "id": match["id"],
+                "sha": self.commit,
+                "siblings": [{"rfilename": name} for name in files],
+            }
+        )
 
     do_HEAD = do_POST = do_GET
 
@@ -152,13 +181,19 @@ class _Handler(BaseHTTPRequestHandler):
         if not asked:
             return self.send(200, data, headers)
         first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
-        self.send(206, data[first : last + 1], headers | {"Content-Range": f"bytes {first}-{last}/{len(data)}"})
+        self.send(
+            206,
+            data[first : last + 1],
+            headers | {"Content-Range": f"bytes {first}-{last}/{len(data)}"},
+        )
 
     def send_tree(self, entries, folder, recursive):
         """What lies in `folder` ("": the root), directly or, if `recursive`, at any depth."""
         prefix = folder + "/" if folder else ""
         inside = [entry for entry in entries if entry["path"].startswith(prefix)]
-        listed = [entry for entry in inside if recursive or "/" not in entry["path"].removeprefix(prefix)]
+        listed = [
+            entry for entry in inside if recursive or "/" not in entry["path"].removeprefix(prefix)
+        ]
         self.send_json(listed) if listed else self.fail("EntryNotFound")
 
     def send_json(self, answer):
@@ -183,8 +218,14 @@ class _Handler(BaseHTTPRequestHandler):
 def _entries(files):
     """The hub's listing of a repo: its folders, then its files."""
     folders = sorted({str(parent) for name in files for parent in Path(name).parents} - {"."})
-    listing = [{"type": "directory", "path": name, "oid": _sha1(name.encode()), "size": 0} for name in folders]
-    return listing + [{"type": "file", "path": n, "oid": _oid(data), "size": len(data)} for n, data in files.items()]
+    listing = [
+        {"type": "directory", "path": name, "oid": _sha1(name.encode()), "size": 0}
+        for name in folders
+    ]
+    return listing + [
+        {"type": "file", "path": n, "oid": _oid(data), "size": len(data)}
+        for n, data in files.items()
+    ]
 
 
 def _oid(data):

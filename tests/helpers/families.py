@@ -431,13 +431,19 @@ def plain(
             value = value[0] if isinstance(value, (tuple, list)) else value
             values[place].append(value.clone()) # some blocks go on to add to it in place
         return keep
-    handles = [model.get_submodule(place[0]).register_forward_hook(keeper(place)) for place in places]
+
+    handles = [
+        model.get_submodule(place[0]).register_forward_hook(keeper(place)) for place in places
+    ]
     try:
         with torch.inference_mode(): model(ids)
     finally:
         for handle in handles: handle.remove()
     assert all(len(seen) == 1 for seen in values.values()), 'a module did not run exactly once'
-    return {place: seen[0].reshape(len(ids), -1, seen[0].shape[-1]).numpy() for place, seen in values.items()}
+    return {
+        place: seen[0].reshape(len(ids), -1, seen[0].shape[-1]).numpy()
+        for place, seen in values.items()
+    }
 
 
 LENGTHS = 9, 6, 7 # tokens of three examples
@@ -454,18 +460,25 @@ def read_where(lm, site):
     "Layers whose site is read, with its width; and why each of the others is refused."
     widths, reasons = {}, {}
     for layer in range(LAYERS):
-        try: widths[layer] = site_width(lm.model, [layer], site)
-        except ValueError as error: reasons[layer] = str(error).partition('is not read: ')[2] or str(error)
+        try:
+            widths[layer] = site_width(lm.model, [layer], site)
+        except ValueError as error:
+            reasons[layer] = str(error).partition('is not read: ')[2] or str(error)
     return widths, reasons
 
 
 def compare(name):
-    "One row of the table of families: for each site 'read', or where and why not; and what `record` has wrong."
+    "One row of the table: for each site 'read', or why not; and what `record` has wrong."
     model = tiny(name)
     lm, rows, wrong = LM(model, None, name), examples(), []
-    places = {(site, layer): oracle(name, model, site, layer) for site in SITES for layer in range(LAYERS)}
+    places = {
+        (site, layer): oracle(name, model, site, layer) for site in SITES for layer in range(LAYERS)
+    }
     known = {place for place in places.values() if not isinstance(place, str)}
-    alone = [plain(model, known, torch.as_tensor(rows.ids[[k], :n].astype(int))) for k, n in enumerate(LENGTHS)]
+    alone = [
+        plain(model, known, torch.as_tensor(rows.ids[[k], :n].astype(int)))
+        for k, n in enumerate(LENGTHS)
+    ]
     row = {'class': name}
     for site in SITES:
         widths, reasons = read_where(lm, site)
@@ -475,13 +488,20 @@ def compare(name):
                 wrong.append(f'{site} of layer {layer} is read, but {place}')
                 continue
             X = record(lm, rows, [layer], (-1, 0), site).X[:, 0]
-            there = np.stack([values[place][0, at - 1:at + 1] for values, at in zip(alone, rows.place)])
+            there = np.stack(
+                [values[place][0, at - 1 : at + 1] for values, at in zip(alone, rows.place)]
+            )
             if X.shape != there.shape or not np.allclose(X, there, atol=1e-4 * np.abs(there).max()):
                 wrong.append(f'{site} of layer {layer} is not {place[0]}')
         whys = dict.fromkeys(reasons.values())
         where = f'read in layer{"s" * (len(widths) > 1)} {", ".join(map(str, widths))}'
         row[site] = '; '.join([where] * bool(widths) + [*whys]) if reasons else 'read'
-        if site == 'neurons' and not reasons and len(set(widths.values())) == 1 and lm.neurons != widths[0]:
+        if (
+            site == 'neurons'
+            and not reasons
+            and len(set(widths.values())) == 1
+            and lm.neurons != widths[0]
+        ):
             wrong.append('LM.neurons is not what `record` gives')
     return row, wrong
 
@@ -490,14 +510,16 @@ def walk():
     "All classes: the table of families, and what is wrong, by class."
     table, wrong = [], {}
     for name in classes():
-        try: row, faults = compare(name)
-        except NotBuildable as error: row, faults = {'class': name} | dict.fromkeys(SITES, f'not tried: {error}'), []
+        try:
+            row, faults = compare(name)
+        except NotBuildable as error:
+            row, faults = {'class': name} | dict.fromkeys(SITES, f'not tried: {error}'), []
         table.append(row)
         if faults: wrong[name] = faults
     return pd.DataFrame(table), wrong
 
 
-TABLE = Path(__file__).parent.parent / 'nbs/reference/families.csv' # shown by the page beside it
+TABLE = Path(__file__).parents[2] / 'nbs/reference/families.csv' # shown by the page beside it
 
 
 if __name__ == '__main__':
@@ -507,4 +529,7 @@ if __name__ == '__main__':
     table, wrong = walk()
     for name, faults in wrong.items(): print(name, *faults, sep='\n  ')
     table.to_csv(TABLE, index=False)
-    print(f'{len(table)} classes, {(table[list(SITES)] == "read").all(axis=1).sum()} of them read at all sites, {len(wrong)} wrong: {TABLE}')
+    print(
+        f'{len(table)} classes, {(table[list(SITES)] == "read").all(axis=1).sum()} of them '
+        f'read at all sites, {len(wrong)} wrong: {TABLE}'
+    )
