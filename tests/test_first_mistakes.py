@@ -6,7 +6,8 @@ import pytest
 import sparse_probing as sp
 
 PYTHONS_OWN = re.compile('has no attribute|not supported between|unsupported operand|unhashable|'
-                         'is not (iterable|subscriptable|callable)|must be str, not|could not convert')
+                         'is not (iterable|subscriptable|callable)|must be str, not|'
+                         'could not convert')
 
 
 @pytest.fixture(scope='module')
@@ -70,7 +71,8 @@ MISTAKES = {
     'harvest by a model': lambda w: sp.harvest('news', w.lm.model, w.targets, layers=3, out='out'),
     'harvest a list of targets': lambda w: sp.harvest('news', w.lm, [' the'], layers=3, out='out'),
     'harvest documents': lambda w: sp.harvest(w.documents, w.lm, w.targets, layers=3, out='out'),
-    'harvest a layer by its name': lambda w: sp.harvest('news', w.lm, w.targets, layers='3', out='out'),
+    'harvest a layer by its name': lambda w: sp.harvest('news', w.lm, w.targets, layers='3',
+                                                        out='out'),
     'harvest to nowhere': lambda w: sp.harvest('news', w.lm, w.targets, layers=3, out=None),
     'chunks as a string': lambda w: sp.harvest('news', w.lm, w.targets, layers=3, out='out',
                                                context='512'),
