@@ -34,22 +34,24 @@ PROSE = .30, .70 # share of the cells that are prose; 45-60% is the aim
 LINES = 25, 40   # of a code cell, and of one that holds a class or only imports
 GROSS = 10       # lines above that
 
-# What starts processes or runs for long: tested by the test module that is named, not on its page.
-TESTED_ELSEWHERE = {
-    'lib/cli': ('test_cli', {
+# What no inline test reaches.
+NOT_INLINE = {
+    # starts processes, and is tested in `test_cli.py`
+    'lib/cli': {
         'main', 'options', 'print_version', 'tour', 'lessons', 'check', 'doctor', 'required',
         'installed', 'look_at_packages', 'look_at_extras', 'look_at_assets', 'look_at_cache',
         'look_at_machine', 'fetch', 'carriers_to_install', 'sweep', 'sweep_examples', 'recorded',
-        'draw_maps', 'report_sweep', 'harvest', 'show_store', 'verify', 'bench', 'show'}),
-    'course/runs': ('test_cli', {'execute_lesson', 'run_lesson'}),
-    'lib/executors': ('test_executors', {
-        'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'}),
-    'bench/tour': ('test_cli', {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros'}),
-    'bench/solver': ('test_cli', {'bench_solver'}),
-    'bench/growth': ('test_cli', {'bench_growth'}),
-    'bench/ksparse': ('test_cli', {'bench_ksparse'}),
-    'bench/sweep': ('test_cli', {'bench_sweep'}),
-    'bench/harvest': ('test_cli', {'bench_harvest'}),
+        'draw_maps', 'report_sweep', 'harvest', 'show_store', 'verify', 'bench', 'show'},
+    'course/runs': {'execute_lesson', 'run_lesson'},
+    # needs a cluster, and is tested in `test_executors.py`
+    'lib/executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'},
+    # runs for minutes, by `sparse-probing bench`; its parts are tested on its page
+    'bench/tour': {'bench_tour', 'our_way', 'usual_way', 'count_nonzeros'},
+    'bench/solver': {'bench_solver'},
+    'bench/growth': {'bench_growth'},
+    'bench/ksparse': {'bench_ksparse'},
+    'bench/sweep': {'bench_sweep'},
+    'bench/harvest': {'bench_harvest', 'race_rows'},
 }
 
 
@@ -177,9 +179,9 @@ def test_every_export_is_tested_and_used_in_its_notebook(path):
             tested |= names_in(tree)
     calls = {n: names_in(node) & set(nodes) for n, node in nodes.items()}
     functions = {n for n, node in nodes.items() if not isinstance(node, ast.Assign)}
-    elsewhere = TESTED_ELSEWHERE.get(name(path), ('', set()))[1]
     # each check is held against the exercise of its lesson by the tests below
-    functions -= elsewhere | {n for n in functions if n.startswith('check_')}
+    functions -= {n for n in functions if n.startswith('check_')}
+    functions -= NOT_INLINE.get(name(path), set())
     assert functions - reached(tested, calls) == set(), 'no inline test reaches these'
     assert functions - reached(used, calls) == set(), 'the notebook never uses these'
 
