@@ -96,7 +96,7 @@ def failed_once(kind, steps, tmp_path):
     return str(error.value)
 
 
-def test_a_failed_rank_is_named_and_it_alone_is_run_again(kind, failed_once, steps, tmp_path, capfd):
+def test_a_failed_rank_is_named_and_is_run_again(kind, failed_once, steps, tmp_path, capfd):
     message = '1 of 3 ranks failed, the others are done: rank 1: ValueError: one is odd'
     assert failed_once.startswith(message)
     assert 'run the same again' in failed_once

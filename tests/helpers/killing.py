@@ -43,7 +43,7 @@ def workers(process):
 
 
 def kill(process, whom, rng):
-    """Kill -9 a worker, the driver, or the driver and all that it started; workers, and how many."""
+    """Kill -9 a worker, the driver, or the driver and all it started; the workers, and how many."""
     working = workers(process)
     everyone = psutil.Process(process.pid).children(recursive=True)
     victims = {'worker': rng.sample(working, min(1, len(working))), 'driver': [process],
