@@ -86,7 +86,8 @@ def test_what_does_not_fit_is_told_before_anything_is_computed(tmp_path):
     dict(test=.4), dict(activations=made_up(200)),
 ])
 def test_other_settings_or_data_are_not_mixed_in(change, tmp_path):
-    settings = dict(activations=made_up(), probe=KSparseProbe(), along=[1, 4], out=tmp_path, n_jobs=1)
+    settings = dict(activations=made_up(), probe=KSparseProbe(), along=[1, 4], out=tmp_path,
+                    n_jobs=1)
     sweep(**settings)
     before = {p: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(ValueError, match='other data, or with other settings'):
