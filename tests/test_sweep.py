@@ -160,8 +160,8 @@ def test_the_model_makes_up_its_mind_on_the_way_up(lm, tokens):
     activations = record(lm, examples, layers=[0, 29], positions=(-1, 0))
     table = sweep(activations, along=[.01, .02], cv=3)
     assert (table.gap <= 1e-6).all()
-    for value in ('validation', 'test'):
+    for value, token_in_view in (('validation', .999), ('test', .99)):
         scores = sweep_map(table, value=value)
         assert scores[-1][0] <= .72
-        assert scores[-1][29] >= .76
-        assert (scores[0] >= .99).all()
+        assert scores[-1][29] >= .78
+        assert (scores[0] >= token_in_view).all()
