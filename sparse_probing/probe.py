@@ -273,8 +273,10 @@ def all_scores(
     truth:np.ndarray, # which rows are of the positive class (n,), bool
     score:np.ndarray, # (n,), positive where the probe says so
     weights:np.ndarray=None, # (resamples, n); each row once where not given
-)->pd.DataFrame: # a row a resample, a column a score
+)->pd.DataFrame: # a row a resample, a column a score; raises TypeError for a truth not bool
     "Every score, by counts and by order."
+    if truth.dtype != bool: # of 0 and 1, `~truth` would be -1 and -2, and every score wrong
+        raise TypeError(f'truth is bool, such as y == classes[1]; got {truth.dtype}')
     weights = np.ones((1, len(truth))) if weights is None else weights
     by_counts = count_scores(truth, score > 0, weights)
     return pd.DataFrame(by_counts | order_scores(truth, score, weights))

@@ -56,10 +56,7 @@ def curve_by_ours(
     A, b, held_out = X[train], y[train] == 1, y[test] == 1
     order, weight = rank_neurons(A, b, 'mean difference'), compute_sample_weight('balanced', b)
     fits = nested_fits(A, b, order, KS, C=INVERSE_PENALTY / len(b), weight=weight)
-    def score(fit):
-        scores = X[np.ix_(test, order[:fit.k])] @ fit.coef + fit.intercept
-        return all_scores(held_out, scores)['ROC-AUC'].iloc[0]
-    return [score(fit) for fit in fits]
+    return [all_scores(held_out, fit.scores(X[test]))['ROC-AUC'].iloc[0] for fit in fits]
 
 # %% ../../nbs/bench/ksparse.ipynb #5151924a
 def curve_by_pipeline(

@@ -1,8 +1,9 @@
 """The rooms of the house: the modules of the package, and which of them a room may import."""
 import ast
+from pathlib import Path
 
 import sparse_probing
-from tools.sync import NOTEBOOKS, ROOT
+from tools.sync import NOTEBOOKS, ROOT # noqa: F401
 
 TEXT_WING = {'carriers', 'sources', 'tokens', 'examples', 'sites', 'contexts', 'activations',
              'tasks', 'store', 'executors', 'ledger', 'harvests'}
