@@ -137,7 +137,7 @@ def test_damaged_and_empty_files(lm, tmp_path, monkeypatch):
     for size in (0, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(
-            ValueError, match=r'some.csv.zst is truncated, or not a table.*sparse-probing fetch'
+            ValueError, match=r'small.csv.zst is truncated, or not a table.*sparse-probing fetch'
         ):
             load_task('glue_sst2', lm.tokenizer)
     packed(path, 'prompt,target\n')
