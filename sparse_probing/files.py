@@ -11,8 +11,11 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from platform import node
 
+import psutil
 from filelock import FileLock, Timeout
 
 # %% ../nbs/lib/files.ipynb #2a0b3aae
@@ -23,14 +26,24 @@ def remove(
     if path.is_dir(): shutil.rmtree(path, ignore_errors=True)
     else: path.unlink(missing_ok=True)
 
+def remove_halves(
+    path:Path, # of what was to be written
+)->None:
+    "Remove what processes of this machine left of it when they were killed."
+    for half in path.parent.glob(f'{escape(path.name)}.{escape(node())}-*.partial'):
+        process = half.name.removesuffix('.partial').rpartition('-')[2]
+        if process.isdigit() and not psutil.pid_exists(int(process)): remove(half)
+
 @contextmanager
 def whole(
     path:str|Path, # a file or folder; an old file is replaced, a missing parent folder is made
+    tidy:bool=True, # look for what killed processes left of it, for which the folder is listed
 )->Iterator[Path]: # where to write it
     "Let a file or a folder appear whole or not at all; an error inside leaves the old one."
     path = Path(path)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    partial = path.with_name(f'{path.name}.{node()}-{os.getpid()}.partial')
     path.parent.mkdir(parents=True, exist_ok=True)
+    if tidy: remove_halves(path)
     try:
         yield partial
         partial.replace(path)

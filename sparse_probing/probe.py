@@ -120,7 +120,7 @@ class Fit:
     setting:float # the C or the k that it was fitted with; NaN where nothing was varied
     neurons:np.ndarray # numbers of the neurons in use (k,)
     coef:np.ndarray # their coefficients, each in its neuron's own unit (k,)
-    intercept:float
+    intercept:float # added to the weighted sum; positive scores are of the second class
     gap:float # share of the objective by which it can exceed the minimum; NaN where not known
     n_iter:int # steps of the solver; 0 where there was none
 

@@ -587,11 +587,14 @@ class Handles(list):
 
 def batch_shape(
     inputs:tuple, named:dict, # of a call of what runs the layers
-)->tuple: # (rows, tokens)
+)->tuple: # (rows, tokens); raises ValueError where no input is known
     "How many rows and tokens the layers are run over."
     names = 'input_ids', 'inputs_embeds', 'hidden_states', 'x'
     values = *inputs, *map(named.get, names)
-    return tuple(next(v for v in values if isinstance(v, torch.Tensor)).shape[:2])
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    if tensors: return tuple(tensors[0].shape[:2])
+    raise ValueError(f'the layers are run with {", ".join(named) or "nothing"}, none of which is '
+                     f'known to hold the tokens: {", ".join(names)} are')
 
 def replaced(
     value, # a tensor, or several of which it is the first

@@ -48,7 +48,7 @@ def local_whole(
     name:str, # of a file in it
 )->Iterator[BinaryIO]: # where to write its content
     "Let a local file get its name when all of it is on the disk."
-    with whole(folder.resolve_paths(name)) as partial, open(partial, 'wb') as file:
+    with whole(folder.resolve_paths(name), tidy=False) as partial, open(partial, 'wb') as file:
         yield file
         file.flush()
         os.fsync(file.fileno()) # a name without its content could be left after a loss of power

@@ -8,7 +8,6 @@ os.environ['TQDM_DISABLE'] = '1'
 # Threads that wait for others by spinning would take the time that another worker needs.
 if WORKER: os.environ |= {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_THREAD_TIMEOUT': '4'}
 
-from helpers.apart import python as python
 from helpers.contrasts import TARGETS
 
 from sparse_probing import contrast, load_lm, read_documents, tokenize

@@ -10,7 +10,7 @@ from importlib import metadata
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import python
+from helpers.apart import python
 
 from sparse_probing import load_lm, read_documents
 from sparse_probing.carriers import CARRIERS, FINEWEB, GAP, build_once, cache_folder, cache_name

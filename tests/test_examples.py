@@ -1,7 +1,7 @@
 """Tokens and examples: what must hold for any corpus, and what bad input says."""
 import numpy as np
 import pytest
-from conftest import TARGETS
+from helpers.contrasts import TARGETS
 from datatrove.data import Document
 from sparse_probing import contrast, find, token_id, tokenize
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers import hub
 import pytest
 import torch
-from conftest import python
+from helpers.apart import python
 from sparse_probing import load_lm
 
 TEXTS = [

@@ -1,6 +1,6 @@
 """What a fresh process loads: those who probe matrices, and their workers, wait for no model."""
 import pytest
-from conftest import python
+from helpers.apart import python
 
 HEAVY = {'torch', 'transformers', 'datatrove'}
 LOADED = f'import sys; print(*({HEAVY} & sys.modules.keys()))'

@@ -9,7 +9,6 @@ import sys
 import sysconfig
 import tomllib
 from email.parser import Parser
-from resource import RUSAGE_CHILDREN, getrusage
 from zipfile import ZipFile
 
 import nbformat
@@ -102,24 +101,6 @@ def test_the_import_loads_nothing_heavy():
 def test_the_probe_wing_loads_no_models_and_no_text(module):
     heavy = {'torch', 'transformers', 'datatrove'}
     assert loaded_by(f'import sparse_probing.{module}', heavy) == []
-
-
-def processor_seconds(code):
-    """What a fresh Python takes for code, at the best of three."""
-    seconds = []
-    for _ in range(3):
-        start = getrusage(RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, '-c', code], check=True)
-        end = getrusage(RUSAGE_CHILDREN)
-        seconds.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
-    return min(seconds)
-
-
-def test_a_probe_is_there_in_little_more_time_than_scikit_learn_takes(tell):
-    probe = processor_seconds('from sparse_probing import SparseProbe')
-    sklearn = processor_seconds('import sklearn.linear_model, sklearn.model_selection, pandas')
-    tell(f'from sparse_probing import SparseProbe: {probe:.2f} s, scikit-learn {sklearn:.2f} s')
-    assert probe < 1.67 * sklearn
 
 
 @pytest.mark.parametrize('module', sparse_probing.PUBLIC)

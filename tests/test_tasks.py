@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import python
+from helpers.apart import python
 from datatrove.data import Document
 from sparse_probing import (
     Tokens,

@@ -23,7 +23,8 @@ COLAB = 'https://colab.research.google.com/github/{user}/{repo}/blob/colab/{name
 TABLE = 'https://raw.githubusercontent.com/{user}/{repo}/colab/{name}'
 INSTALL = """# Colab starts with an empty machine: this installs the package, and fetches the model
 # and the text. It takes some minutes.
-!pip install --quiet git+https://github.com/{user}/{repo} && sparse-probing fetch"""
+!pip install --quiet 'sparse_probing[course,embedded] @ git+https://github.com/{user}/{repo}'
+!sparse-probing fetch"""
 NOT_RUNNING = ['a', 'code', 'pre', 'math', 'header', 'table'] # no running text
 DEFINITIONS = ast.FunctionDef, ast.ClassDef
 LANDMARKS = {

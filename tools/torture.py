@@ -1,4 +1,4 @@
-"""Harvests that are killed again and again, and harvests that grow. `make torture` runs all of it, in about an hour."""
+"""Harvests that are killed again and again, and that grow: `make torture`, in about an hour."""
 import random
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from helpers.killing import disturbed, finish, start
 
 
 def kills(folder, executor, times=20, seed=0):
-    """Random kills, each of a new harvest; every store is to be the one of a harvest that nobody disturbed."""
+    """Random kills, each of a new harvest; every store is to be that of one left alone."""
     rng, whole = random.Random(seed), Path(folder) / 'whole'
     finish(start(whole, executor))
     for k in range(times):
@@ -20,8 +20,9 @@ def kills(folder, executor, times=20, seed=0):
         shards, killed, seconds = disturbed(out, executor, whom, sign, after, rng)
         same = content(out) == content(whole)
         verdict = 'the same store' if same else 'ANOTHER STORE'
-        print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the first '
-              f'{Path(sign).name}, {shards} shards there, {seconds:.0f} s in all: {verdict}', flush=True)
+        print(f'{executor} {k:2}: {whom:6} killed ({killed} processes) {after:.2f} s after the '
+              f'first {Path(sign).name}, {shards} shards there, {seconds:.0f} s in all: {verdict}',
+              flush=True)
         assert same
 
 
@@ -55,14 +56,16 @@ def watch():
 thread = threading.Thread(target=watch)
 thread.start()
 words = dict(layers=[0], context=256, dtype='float16', ranks=4, workers=workers, threads=threads)
-harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out + '-warm', limit=40, **words) # workers start, and load the model
+# workers start, and load the model
+harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out + '-warm', limit=40, **words)
 began = time.monotonic()
 store = harvest(source, lm, {'the': ' the', 'an': ' an'}, out=out, **words)
 seconds, stop = time.monotonic() - began, True
 thread.join()
 began = time.monotonic()
 ActivationStore(out)
-print(len(store), len(store.manifest['shards']), seconds, max(peaks.values()), sum(peaks.values()), time.monotonic() - began)
+print(len(store), len(store.manifest['shards']), seconds, max(peaks.values()), sum(peaks.values()),
+      time.monotonic() - began)
 """
 
 
@@ -76,7 +79,7 @@ def measured(source, out, workers=2, threads=1):
 
 
 def growth(folder, sizes=(3, 30)):
-    """The same text, three times and thirty times over, with two workers; and thirty times with one."""
+    """The text three times and thirty times over, with two workers; and thirty times with one."""
     lines = {}
     for times in sizes:
         source = corpus(folder / f'text{times}', times)
@@ -90,8 +93,8 @@ def growth(folder, sizes=(3, 30)):
               f'all {everything:.0f} MiB; opened in {1000 * opened:.1f} ms', flush=True)
     alone = measured(source, folder / 'alone', workers=1)
     few, many = lines[sizes[0]], lines[sizes[-1]]
-    print(f'memory of {sizes[-1] / sizes[0]:.0f} times the text: {many[3] / few[3]:.3f} of the largest '
-          f'process, {many[4] / few[4]:.3f} of all')
+    print(f'memory of {sizes[-1] / sizes[0]:.0f} times the text: {many[3] / few[3]:.3f} of the '
+          f'largest process, {many[4] / few[4]:.3f} of all')
     print(f'two workers are {alone[2] / many[2]:.2f} times as fast as one: '
           f'{many[2]:.1f} s and {alone[2]:.1f} s', flush=True)
 
@@ -103,7 +106,8 @@ def thousand(folder):
                                       write_shard)
     store, shards = get_datafolder(str(folder / 'thousand')), []
     small = {name: np.zeros(100, np.int32) for name in ('length', 'at', 'label', 'token')}
-    small |= {'ids': np.zeros((100, 17), np.int32), 'place': np.arange(100), 'document': np.arange(100)}
+    small |= {'ids': np.zeros((100, 17), np.int32)}
+    small |= {name: np.arange(100) for name in ('place', 'document')}
     for k in range(1000):
         about = {'task': k, 'documents': [f'{k}/{j}' for j in range(100)]}
         tensors = small | {'0/0': np.full((100, 64), k, np.float16)}
