@@ -17,7 +17,7 @@ tour: $(READY) ## run the first lesson; figures, tables and numbers go to report
 
 test: $(READY) ## everything that is tested, notebooks and site included; brings its own browser
 	$(BIN)/python -m tools.browser
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations 10
+	$(BIN)/python -m pytest -n $(WORKERS) --durations 10
 
 fuzz: $(READY) ## 20,000 random hard problems for the solver, each result judged
 	$(BIN)/python -m tools.fuzz 20000

@@ -1,7 +1,9 @@
 """The embedded model and text, loaded once for all tests of a process, and a word at the end."""
 import os
+from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 WORKER = os.environ.get('PYTEST_XDIST_WORKER') # of `pytest -n`: several share the cores
 os.environ['TQDM_DISABLE'] = '1'
@@ -18,13 +20,14 @@ INDEPENDENT = {'test_notebooks', 'test_style'}
 TOGETHER = {'test_executors': 'clusters', 'test_harvest': 'clusters'}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Say which tests one worker is to run; see `--dist loadgroup`."""
-    for item in items:
-        name = item.path.stem
-        if name in INDEPENDENT or item.get_closest_marker('xdist_group'): continue
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(name, name)))
+class ByFile(LoadScopeScheduling):
+    """Deals out tests by what they share."""
+    def _split_scope(self, nodeid):
+        file = Path(nodeid.partition('::')[0]).stem
+        return nodeid if file in INDEPENDENT else TOGETHER.get(file, file)
+
+
+def pytest_xdist_make_scheduler(config, log): return ByFile(config, log)
 
 
 @pytest.fixture

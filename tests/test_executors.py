@@ -35,8 +35,6 @@ class DieOnce(Step):
 class Slow(Step):
     def work(self, rank, first): time.sleep(60 if first else 0)
 """
-ON_RAY = pytest.mark.xdist_group('ray')
-ON_SLURM = pytest.mark.xdist_group('slurm') # there is one node, and it may have to be installed
 
 
 @pytest.fixture(scope='module')
@@ -66,8 +64,7 @@ def slurm_cluster(steps):
     with slurm_node.slurm(): yield
 
 
-@pytest.fixture(params=['local', pytest.param('ray', marks=ON_RAY),
-                        pytest.param('slurm', marks=ON_SLURM)])
+@pytest.fixture(params=['local', 'ray', 'slurm'])
 def kind(request):
     if request.param != 'local': request.getfixturevalue(f'{request.param}_cluster')
     return request.param
@@ -120,7 +117,7 @@ def test_a_rank_whose_worker_was_killed_is_run_again(kind, steps, tmp_path):
     assert done(tmp_path) == ['0.done', '1.done', '2.done']
 
 
-@pytest.mark.parametrize('make', [Local, pytest.param(Ray, marks=ON_RAY)])
+@pytest.mark.parametrize('make', [Local, Ray])
 def test_a_worker_that_hangs_is_given_up(make, steps, tmp_path, request):
     if make is Ray: request.getfixturevalue('ray_cluster')
     words = dict(tasks=1, workers=1, logging_dir=str(tmp_path / 'log'))
@@ -150,14 +147,12 @@ def test_a_driver_that_is_killed_takes_its_workers_along(steps, tmp_path):
     assert done(tmp_path) == ['0.done', '1.done'], 'the next driver goes on'
 
 
-@ON_RAY
 def test_ray_is_asked_first_whether_it_has_the_processors(ray_cluster, steps, tmp_path):
     message = "no node of the Ray cluster has what one rank asks for, {'CPU': 64"
     with pytest.raises(RuntimeError, match=message):
         engine('ray', [steps.Fine(tmp_path)], 1, 1, 64, tmp_path / 'log').run()
 
 
-@ON_SLURM
 def test_a_driver_of_slurm_finds_its_job_again(slurm_cluster, steps, tmp_path):
     code = ('from own_steps import Fine; from sparse_probing.executors import engine\n'
             f'steps, logs = [Fine({str(tmp_path)!r})], {str(tmp_path / "log")!r}\n'
@@ -174,7 +169,6 @@ def test_a_driver_of_slurm_finds_its_job_again(slurm_cluster, steps, tmp_path):
     assert max(map(int, jobs)) == job, 'no second job was submitted'
 
 
-@ON_SLURM
 def test_slurm_says_why_a_job_cannot_start(slurm_cluster, steps, tmp_path):
     logs = str(tmp_path / 'log')
     with pytest.raises((RuntimeError, subprocess.CalledProcessError)):

@@ -239,8 +239,7 @@ def undisturbed(lm, folder):
     return content(out)
 
 
-@pytest.mark.parametrize('executor, whom', [
-    ('local', 'group'), pytest.param('ray', 'worker', marks=pytest.mark.xdist_group('ray'))])
+@pytest.mark.parametrize('executor, whom', [('local', 'group'), ('ray', 'worker')])
 def test_a_harvest_that_was_killed_gives_the_same_store(undisturbed, tmp_path, executor, whom):
     sign, out = 'shards/*.safetensors', tmp_path / 'store'
     shards, killed, _ = killing.disturbed(out, executor, whom, sign, .1, random.Random(0), **SHORT)
@@ -249,7 +248,6 @@ def test_a_harvest_that_was_killed_gives_the_same_store(undisturbed, tmp_path, e
     assert content(out) == undisturbed
 
 
-@pytest.mark.xdist_group('slurm')
 def test_slurm_gives_the_same_store(undisturbed, tmp_path):
     if reason := slurm_node.missing(): pytest.skip(reason)
     with slurm_node.slurm(): killing.finish(killing.start(tmp_path / 'store', 'slurm', **SHORT))

@@ -172,7 +172,7 @@ def hit(tokenizer, target, *texts, **options):
         (letters, 'n', ['ไnป', 'n한'], [0]),
         (ByT5Tokenizer, 'n', ['an owl', 'another', 'an'], [0, 2]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, '__name__', str(value)),
 )
 def test_where_a_word_ends_in_each_kind(tokenizer, target, texts, expected):
     tokenizer = tokenizer()
