@@ -75,8 +75,8 @@ def test_runs_and_gives_what_is_committed(path, tmp_path, tell):
     assert not lesson or length(run) <= YARDSTICKS, measures(run)
     fresh, pictures = without_pictures(json.loads(fresh_path.read_text()))
     committed, committed_pictures = without_pictures(json.loads(path.read_text()))
-    changed = [(new, old) for new, old in zip(fresh.pop('cells'), committed.pop('cells'))
-               if new != old]
+    cells = zip(fresh.pop('cells'), committed.pop('cells'), strict=True)
+    changed = [(new, old) for new, old in cells if new != old]
     assert not changed, f'{len(changed)} cells; run `make sync`. The first: {changed[0]!s:.2000}'
     assert fresh == committed, 'run `make sync`'
     sizes = [picture.shape for picture in pictures]
