@@ -258,8 +258,9 @@ def sweep(
                for cell, data in cells_of(tasks, groups)
                if (key := tuple(cell.values())) in files)
     streams = get_active_backend()[0].supports_return_generator # Ray's does not
+    # without max_nbytes=None joblib hands over files, and its tracker complains of them at exit
     pool = Parallel(n_jobs, return_as='generator_unordered' if streams else 'list',
-                    verbose=0 if streams else 5)
+                    verbose=0 if streams else 5, max_nbytes=None)
     cells = tqdm(pool(missing), total=len(done) + len(files), initial=len(done), desc='sweep',
                  unit=' cells')
     return ordered(pd.concat([*done, *cells]), probe)
