@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['style', 'histogram', 'coefficients', 'selected_neurons', 'density_curve', 'objective_curve', 'solver_trap',
-           'coefficient_paths', 'score_curve', 'growth_curves', 'k_curves', 'score_map', 'layer_curves',
+           'coefficient_paths', 'score_curve', 'growth_curves', 'k_curves', 'score_map', 'layer_curves', 'intervals',
            'difference_curves', 'size_curves']
 
 # %% ../nbs/lib/plots.ipynb #797930af
@@ -310,6 +310,26 @@ def layer_curves(
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel='layer', ylabel=score, title=f'{score} by layer')
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
+    return ax
+
+# %% ../nbs/lib/plots.ipynb #4f4fe092
+@style()
+def intervals(
+    table, # a row a reader: columns value, low, high; the last row is the one in question
+    score:str='ROC-AUC', # what the numbers are
+    chance:float=.5, # what guessing gives
+    ax=None, # axes to draw on; made where missing
+):
+    "A score of several readers with intervals, the last one marked."
+    ax = ax or plt.subplots(figsize=(7, .9 + .45 * len(table)))[1]
+    for k, row in enumerate(table.itertuples()):
+        look = CLASSES[1] if k == len(table) - 1 else dict(color='#5F6368', marker='o')
+        ax.plot([row.low, row.high], [k, k], color=look['color'], lw=2)
+        ax.plot(row.value, k, ms=7, ls='', **look)
+    ax.axvline(chance, color=QUIET, ls='--')
+    ax.annotate('guessing', (chance, len(table) - .45), color='#5F6368', ha='center', fontsize=9)
+    ax.set_yticks(range(len(table)), map(plain, table.index))
+    ax.set(xlabel=score, ylim=(len(table) - .3, -.6), title=f'{score} on test rows')
     return ax
 
 # %% ../nbs/lib/plots.ipynb #736b009d

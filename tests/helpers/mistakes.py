@@ -263,12 +263,33 @@ def by_first(tokens, pairs):
     return {'seen before': np.setdiff1d(np.arange(len(tokens)), new), 'new': np.sort(new)}
 
 
+def by_value(interval, guess, gives_away):
+    # the score counts, and not the lower end of its interval
+    if interval[0] <= .5: return 'nothing found'
+    if gives_away: return 'reads the token'
+    return 'found' if interval[0] > guess else 'no more than a guess'
+
+
+def without_view(interval, guess, gives_away):
+    # a position where the token gives the class away counts like any other
+    if interval[1] <= .5: return 'nothing found'
+    return 'found' if interval[1] > guess else 'no more than a guess'
+
+
+def token_first(interval, guess, gives_away):
+    # asks about the token before it asks whether anything is there
+    if gives_away: return 'reads the token'
+    if interval[1] <= .5: return 'nothing found'
+    return 'found' if interval[1] > guess else 'no more than a guess'
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
     'check_find_phrase': [crosses_documents, first_token_only, place_of_the_last, skips_overlaps],
     'check_margin_of_choice': [of_two_maxima, above_the_average, skips_missing_one_by_one],
     'check_match_by_document': [balances_overall, takes_the_first, with_replacement],
+    'check_may_say': [by_value, without_view, token_first],
     'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
     'check_entry_order': [by_neuron_number, positive_only, until_it_first_leaves],
