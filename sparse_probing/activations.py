@@ -156,9 +156,11 @@ def gather(
     alone:bool=False, # run the last MLP at the hits only, where that can be
     tell:Callable=None, # told how many tokens were run, after each batch
     out:dict=None, # arrays to fill instead of new ones
+    columns:Sequence[int]=None, # numbers of the neurons to keep; all where not given
 )->dict: # (layer, position) -> activations (hits, d)
     "Run the model over stretches of text, and keep what stands at the hits."
     last, width = max(layers), site_width(lm.model, layers, site)
+    if columns is not None: width = len(columns)
     count, keys = len(contexts.hits), product(layers, positions)
     X = {key: np.empty((count, width), dtype) for key in keys} if out is None else out
     mlp = lone_mlp(lm.model, last, site) if alone else None
@@ -169,7 +171,9 @@ def gather(
         place = torch.as_tensor((place[:, None] + np.asarray(positions)).ravel(), device=lm.device)
         def keep(layer, value):
             if not (mlp and layer == last): # else it was picked on the way in
-                value = expect_rows(value, len(rows), batch.length.max())[row, place]
+                value = expect_rows(value, len(rows), batch.length.max())
+                if columns is not None: value = value[..., columns] # before the rest is copied
+                value = value[row, place]
             value = value.float().cpu().numpy().reshape(len(hits), len(positions), width)
             for k, position in enumerate(positions): X[layer, position][hits] = value[:, k]
         picked = only_at(mlp, row, place) if mlp else nullcontext()

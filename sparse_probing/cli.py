@@ -7,6 +7,8 @@ __all__ = ['main']
 
 # %% ../nbs/lib/cli.ipynb #0f60a8e9
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -278,6 +280,22 @@ def side_by_side(
     bare = [text.strip() for text in target]
     return ' / '.join(bare if len(set(bare)) == len(set(target)) else map(repr, target))
 
+# %% ../nbs/lib/cli.ipynb #773a0bc5
+TARGET_FORMS = "' the', spellings as ' the| The', or a pattern as '/[0-9]{4}/'"
+
+def parse_target(
+    text:str, # as it is written on the command line
+): # a text, a list of texts, or a compiled pattern; raises ValueError
+    "A target: a text, several spellings with bars between, or a pattern between slashes."
+    if len(text) > 2 and text[0] == text[-1] == '/':
+        try: return re.compile(text[1:-1])
+        except re.error as e: raise ValueError(f'{text} is no regular expression: {e}') from None
+    spellings = text.split('|')
+    if '' in spellings:
+        raise ValueError(f'{text!r} has nothing on one side of a bar: write ' r"'/\|/'"
+                         ' to look for the bar itself')
+    return spellings if len(spellings) > 1 else text
+
 # %% ../nbs/lib/cli.ipynb #2b52f70a
 def sweep_examples(
     lm,               # the model
@@ -470,6 +488,129 @@ def verify(
     if not damages: return print(f'{store}: all {files:,} files are as they were written')
     print(f'{len(damages)} of {files:,} files are damaged')
     raise typer.Exit(1)
+
+# %% ../nbs/lib/cli.ipynb #48c342fc
+def labelled_table(
+    file:Path, # CSV, TSV or JSON Lines, also compressed
+): # DataFrame; raises ValueError for another kind of file, and for one that is no table
+    "The rows of a labelled file, all as text."
+    import pandas as pd
+    readers = {'.csv': ',', '.tsv': '\t', '.jsonl': None}
+    kind = next((ending for ending in file.suffixes if ending in readers), None)
+    if kind is None:
+        raise ValueError(f'{file}: a labelled file ends in {", ".join(readers)}, or in one of '
+                         'these and .gz or .zst')
+    try:
+        if kind == '.jsonl': return pd.read_json(file, lines=True, dtype=False)
+        return pd.read_csv(file, sep=readers[kind], dtype=str, keep_default_na=False)
+    except ValueError as e: # pandas' own errors are of this kind
+        raise ValueError(f'{file} cannot be read as {kind[1:]}: {e}') from e
+
+def labelled_rows(
+    file:Path, # as `labelled_table` takes it
+    text_column:str,
+    label_column:str,
+)->tuple: # texts, labels; raises ValueError for a column that is missing, or a row without both
+    "The texts of a labelled file and the label of each."
+    table = labelled_table(file)
+    for option, column in (('--text-column', text_column), ('--label-column', label_column)):
+        if column in table: continue
+        raise ValueError(f'{file} has no column {column!r}: it has '
+                         f'{", ".join(map(repr, table.columns))}. Name one with {option}')
+    rows = table[[text_column, label_column]]
+    empty = rows.isna().any(axis=1) | (rows.astype(str) == '').any(axis=1)
+    if empty.any():
+        raise ValueError(f'{file}: row {empty.to_numpy().argmax() + 1} of {len(rows)} has no text '
+                         'or no label: leave such rows out')
+    return rows[text_column].tolist(), rows[label_column].astype(str).tolist()
+
+# %% ../nbs/lib/cli.ipynb #192bf841
+def at_most(
+    examples,
+    n:int, # of each class
+    seed:int, # draws them
+): # Examples
+    "As many examples of each class as there are, n at most."
+    import numpy as np
+    rng, rows = np.random.default_rng(seed), []
+    for label in np.unique(examples.y):
+        own = np.flatnonzero(examples.y == label)
+        rows.append(rng.choice(own, min(n, len(own)), replace=False))
+    return examples[np.sort(np.concatenate(rows))]
+
+def study_feature(
+    lm,                    # the model
+    target:list[str],      # one a class, as `parse_target` takes it
+    task:str|None,         # name of a labelled set
+    rule:str|None,         # one of RULES
+    labelled:tuple|None,   # texts, labels
+    n:int, bos:str, seed:int, # examples a class, how texts begin, what draws them
+): # a mapping of targets, a rule, or Examples; raises ValueError for more than one of them
+    "What a study is about, as it is written on the command line."
+    from sparse_probing import from_texts, load_task
+    if task: return at_most(load_task(task, lm, bos=yes_no_auto(bos)), n, seed)
+    if labelled: return at_most(from_texts(*labelled, lm, bos=yes_no_auto(bos)), n, seed)
+    if rule: return harvest_targets([], None, rule)
+    return {text: parse_target(text) for text in target or (' the', ' an')}
+
+def only_one(
+    **choices, # name of an option -> what was given
+)->None: # raises ValueError for more than one
+    "Refuse two ways to say what a study is about."
+    given = [f'--{name}' for name, value in choices.items() if value]
+    if len(given) > 1: raise ValueError(f'give one of {" and ".join(given)}, not several')
+
+# %% ../nbs/lib/cli.ipynb #4fbadcf9
+def show_study(
+    report, # a Study
+    files:list, # its page, its tables
+)->None:
+    "Print the verdict, the rungs, and where the page is."
+    print(*report.verdict, sep='\n')
+    rows = [[name, rung.question, f'{rung.seconds:.1f} s' if rung.ran else 'not run']
+            for name, rung in report.rungs.items()]
+    show('Rungs', ['rung', 'question', 'time'], rows)
+    page, *tables = files
+    print(f'{page}: {page.stat().st_size / 1e6:.1f} MB, and {len(tables)} tables beside it')
+
+# %% ../nbs/lib/cli.ipynb #f20d88a8
+@app.command()
+def study(
+    target:Annotated[list[str], Option(help=f'one a class, twice: {TARGET_FORMS}')] = (),
+    task:Annotated[str|None, Option(help='a labelled set in place of targets')] = None,
+    rule:Annotated[str|None, Option(help=f'in place of targets: {", ".join(RULES)}')] = None,
+    labelled:Annotated[Path|None, Option(help='a CSV, TSV or JSONL file of your own')] = None,
+    text_column:Annotated[str, Option(help='of the labelled file')] = 'text',
+    label_column:Annotated[str, Option(help='of the labelled file')] = 'label',
+    model:Model = 'smollm2',
+    text:Source = 'wiki',
+    n:Annotated[int, Option(help='examples a class, at most')] = 300,
+    layers:Annotated[str|None, Option(help='such as 0,10,29 or 0:29; all where not given')] = None,
+    positions:Annotated[str|None, Option(help='-2:0 for targets, else 0, if not given')] = None,
+    site:Annotated[str, Option(help='neurons, mlp, attention or residual')] = 'neurons',
+    contexts:Annotated[int, Option(help='tokens in which contexts are looked for')] = 50_000,
+    bos:Bos = 'auto',
+    whole_word:WholeWord = True,
+    quick:Annotated[bool, Option('--quick', help='a first look in under a minute')] = False,
+    seed:Annotated[int, Option(help='draws examples and deals out documents')] = 0,
+    out:Annotated[Path, Option(help='folder of the page and of what is kept')
+                  ] = Path('report/study'),
+    open_page:Annotated[bool, Option('--open', help='show the page in a browser')] = False,
+):
+    "Answer one question on one page: which few neurons, how few, where; with the same words, go on."
+    only_one(target=target, task=task, rule=rule, labelled=labelled)
+    rows = labelled and labelled_rows(labelled, text_column, label_column)
+    from sparse_probing import load_lm, studies
+    lm = load_lm(model)
+    feature = study_feature(lm, target, task, rule, rows, n, bos, seed)
+    report = studies.study(
+        lm, feature, text, n, numbers(layers) if layers else None,
+        numbers(positions) if positions else None, site, quick=quick, contexts=contexts, out=out,
+        whole_word=whole_word, bos=yes_no_auto(bos), seed=seed)
+    report.call = shlex.join(['sparse-probing', *sys.argv[1:]])
+    files = report.to_html(out / 'study.html')
+    show_study(report, files)
+    if open_page: typer.launch(files[0].absolute().as_uri())
 
 # %% ../nbs/lib/cli.ipynb #ab2b7521
 BENCHES = 'tour', 'solver', 'growth', 'ksparse', 'sweep', 'harvest'

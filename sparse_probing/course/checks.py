@@ -6,7 +6,7 @@
 __all__ = ['NotYet', 'compare', 'reveal', 'check_best_neuron', 'check_drop_duplicates', 'check_find_phrase',
            'check_match_by_document', 'check_largest_writers', 'check_document_interval', 'check_worst_violation',
            'check_entry_order', 'check_seen_before', 'check_shared_neurons', 'check_margin_of_choice',
-           'check_tokens_run']
+           'check_tokens_run', 'check_may_say']
 
 # %% ../../nbs/course/checks.ipynb #ba562d0a
 from dataclasses import dataclass
@@ -329,3 +329,19 @@ def check_tokens_run(
             case.format(250, 100, 0),
             'without an overlap no token runs twice')
     print('tokens_run: all 5 cases right')
+
+# %% ../../nbs/course/checks.ipynb #1075e1a4
+def check_may_say(
+    may_say, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on studies."
+    cases = [
+        ((.56, .48, .64), .52, False, 'nothing found', 'guessing has 0.5, inside the interval'),
+        ((.84, .78, .90), .66, False, 'found', 'the lower end is above the best guess'),
+        ((.70, .62, .78), .66, False, 'no more than a guess', 'the best guess is in the interval'),
+        ((1., 1., 1.), .5, True, 'reads the token', 'the token in view is the class'),
+        ((.52, .44, .60), .5, True, 'nothing found', 'what is not there is not read either')]
+    for interval, guess, gives_away, wanted, hint in cases:
+        case = f'score {interval}, best guess {guess}, gives_away={gives_away}'
+        compare(may_say, (interval, guess, gives_away), wanted, case, hint)
+    print(f'may_say: all {len(cases)} cases right')

@@ -1,0 +1,307 @@
+"""A study as its reader meets it: what the page says, what may change it, and what stays behind."""
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from sparse_probing import Tokens, contrast, record
+from sparse_probing.studies import GIVES_AWAY, SCORE, Request, study, token_floor
+
+COMMAND = Path(sys.executable).with_name('sparse-probing')
+SMALL = '--n', '40', '--layers', '9,19', '--contexts', '2000'
+
+
+@pytest.fixture(scope='module')
+def article(lm, tokens):
+    examples = contrast(tokens, lm, {'the': ' the', 'an': ' an'}, 100)
+    return record(lm, examples, [9, 19], [-1, 0])
+
+
+@pytest.fixture(scope='module')
+def report(lm, article): return study(lm, article)
+
+
+def relabelled(activations, y): return replace(activations, examples=replace(
+    activations.examples, y=np.asarray(y)))
+
+
+def words_of(report, folder):
+    """The text of a study's page, without scripts, in one line."""
+    page, *_ = report.to_html(folder / 'study.html')
+    soup = BeautifulSoup(page.read_text(), 'html.parser')
+    for hidden in soup(['script', 'style', 'head']): hidden.decompose()
+    return ' '.join(soup.get_text(' ').split())
+
+
+def call(*words, cwd=None):
+    return subprocess.run([COMMAND, *map(str, words)], cwd=cwd, capture_output=True, text=True,
+                          env=os.environ | {'COLUMNS': '200'})
+
+
+# ---- what may be said
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_shuffled_labels_give_nothing_found(lm, article, tmp_path, seed):
+    y = np.random.default_rng(seed).permutation(article.examples.y)
+    report = study(lm, relabelled(article, y))
+    text = words_of(report, tmp_path)
+    assert 'Nothing found' in text and 'guessing has 0.5' in text
+    for name in ('few', 'which'): assert not report.rungs[name].ran
+    assert text.count('Not run: nothing was found') == 2
+
+
+def test_a_token_in_view_is_said_to_be_read(lm, article, tmp_path):
+    only = replace(article, X=article.X[:, :, 1:], positions=(0,))
+    text = words_of(study(lm, only), tmp_path)
+    assert 'Position 0 reads the token' in text
+    assert 'says nothing about what the model knows' in text
+
+
+def test_a_position_that_gives_the_token_away_is_shown_and_not_chosen(report, tmp_path):
+    assert report.plan.candidates == [-1] and int(report.choice.position) == -1
+    assert set(report.rungs['read'].tables['sweep'].position) == {-1, 0}
+    assert 'Position 0 reads the token' in words_of(report, tmp_path)
+
+
+def test_rungs_that_were_not_run_are_on_the_page(report, tmp_path):
+    text = words_of(report, tmp_path)
+    for name in ('null', 'stable', 'cause'):
+        assert not report.rungs[name].ran
+        assert f'the rung {name} was not run' in text
+    assert 'It remains unknown whether the model uses what can be read.' in text
+
+
+def test_the_verdict_has_the_numbers_of_the_tables(report):
+    score = report.rungs['read'].tables['scores'].loc[SCORE]
+    assert f'{score.value:.2f} ({score.low:.2f} to {score.high:.2f})' in report.verdict[0]
+    steps = report.rungs['few'].tables['steps']
+    best = steps.loc[steps.score.idxmax()]
+    fewest = steps[steps.score >= best.low].nonzero.iloc[0]
+    assert report.verdict[1].startswith(f'{fewest} neuron')
+    assert len(report.rungs['which'].tables['neurons']) == min(fewest, 30)
+
+
+def test_every_fit_is_certified(report):
+    assert (report.rungs['few'].tables['steps'].gap <= 1e-6).all()
+    assert (report.rungs['read'].tables['sweep'].gap <= 1e-6).all()
+
+
+def test_the_token_floor_is_the_log_odds_of_its_counts(article):
+    """Against counts by hand, on one fold after the other."""
+    from sparse_probing import folds
+    from sklearn.metrics import roc_auc_score
+    examples, train = article.examples, np.arange(len(article.examples))
+    ids, y, scores = examples.ids[train, examples.place - 1], examples.y == 1, []
+    for seen, held_out in folds(y, 5, examples.group, 0):
+        odds = [np.log((np.sum((ids[seen] == k) & y[seen]) + .5)
+                       / (np.sum((ids[seen] == k) & ~y[seen]) + .5)) for k in ids[held_out]]
+        known = np.isin(ids[held_out], ids[seen])
+        total = np.log((np.sum(y[seen]) + .5) / (np.sum(~y[seen]) + .5))
+        vocabulary = len(np.unique(ids[seen]))
+        shift = np.log((np.sum(~y[seen]) + .5 * vocabulary) / (np.sum(y[seen]) + .5 * vocabulary))
+        prior = np.log(y[seen].mean() / (~y[seen]).mean())
+        scores.append(roc_auc_score(y[held_out], np.where(known, np.array(odds) + shift, 0) + prior))
+        assert abs(total) < 1
+    assert np.isclose(np.mean(scores), token_floor(examples, train, -1, 0))
+    assert token_floor(examples, train, 0, 0) >= GIVES_AWAY
+
+
+# ---- the choice
+
+
+def test_a_neuron_that_is_right_on_test_rows_alone_changes_nothing(lm, article, report):
+    aside = np.setdiff1d(np.arange(len(article.examples)), training_rows(lm, article))
+    X = article.X.copy()
+    X[aside, 1, 0, 77] = 1000 * article.examples.y[aside] # layer 19, position -1
+    planted = study(lm, replace(article, X=X))
+    for name in ('layer', 'position', 'setting', 'validation'):
+        assert planted.choice[name] == report.choice[name]
+    same = report.rungs['few'].tables['steps'].neurons.tolist()
+    assert planted.rungs['few'].tables['steps'].neurons.tolist() == same
+    assert planted.rungs['which'].tables['neurons'].neuron.tolist() == (
+        report.rungs['which'].tables['neurons'].neuron.tolist())
+
+
+def test_a_neuron_that_is_right_on_training_rows_is_chosen(lm, article):
+    """The counterpart: the plant is of a size that matters, where it may matter."""
+    train, X = training_rows(lm, article), article.X.copy()
+    X[train, 0, 0, 77] = 1000 * article.examples.y[train] # layer 9
+    planted = study(lm, replace(article, X=X))
+    assert int(planted.choice.layer) == 9
+    assert not planted.rungs['which'].ran # on test rows it says nothing
+
+
+def training_rows(lm, activations):
+    from sparse_probing.studies import begin
+    request = Request(lm, activations, 'wiki', 0, None, None, 'neurons', 1000, {})
+    return begin(request, None, 0).train
+
+
+# ---- what a study is about
+
+
+@pytest.mark.parametrize('feature', ['targets', 'rule', 'examples'])
+def test_each_form_of_a_feature_is_studied(lm, tokens, article, feature):
+    from sparse_probing import capitalised
+    few = Tokens(tokens.ids[:tokens.ends[40]], tokens.starts[:41])
+    given = {'targets': {'the': ' the', 'of': ' of'}, 'rule': capitalised,
+             'examples': article.examples}[feature]
+    report = study(lm, given, few, 40, layers=[9], positions=-1, contexts=1000)
+    assert report.plan.counts == ((100, 100) if feature == 'examples' else (40, 40))
+    assert report.call.startswith('study(load_lm(')
+
+
+@pytest.mark.parametrize('feature, message', [
+    ('the', 'a study takes targets such as'),
+    (None, 'a study takes targets such as'),
+    ({'the': ' the'}, 'two or more different tokens'),
+    ({'the': ' the', 'never': ' zyzzyva'}, 'never'),
+    ({'a': ' a', 'b': ' the', 'c': ' an'}, 'two classes')])
+def test_a_feature_that_is_none_is_refused(lm, tokens, feature, message):
+    with pytest.raises(ValueError, match=message):
+        study(lm, feature, tokens, 20, layers=[3], positions=-1)
+
+
+def test_a_study_needs_a_model_and_rows(lm, article):
+    with pytest.raises((TypeError, ValueError), match='an LM is needed'): study('gpt2', article)
+    for rows, message in ((slice(0, 3), 'wo'), (article.examples.y == 0, 'wo')):
+        few = replace(article, X=article.X[rows], examples=article.examples[rows])
+        with pytest.raises(ValueError, match=message): study(lm, few)
+
+
+# ---- the command, interrupted and wrong
+
+
+def finished(out): return out / 'study.html'
+
+
+def test_a_killed_study_goes_on_and_ends_as_if_never_killed(tmp_path):
+    whole = call('study', *SMALL, '--out', tmp_path / 'whole')
+    assert whole.returncode == 0, whole.stderr
+    words = [COMMAND, 'study', *SMALL, '--out', tmp_path / 'killed']
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / 'killed' / 'cells').glob('*.parquet')):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not finished(tmp_path / 'killed').exists()
+    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / 'killed/cells').glob('*.parquet')}
+    again = call('study', *SMALL, '--out', tmp_path / 'killed')
+    assert again.returncode == 0, again.stderr
+    assert all(path.stat().st_mtime_ns == time_before for path, time_before in cells.items())
+    for path in sorted((tmp_path / 'whole').rglob('study/*.parquet')):
+        other = tmp_path / 'killed' / path.relative_to(tmp_path / 'whole')
+        pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(other))
+    assert not list(tmp_path.rglob('*.partial'))
+
+
+def labelled(folder, name, text):
+    (folder / name).write_text(text)
+    return folder / name
+
+
+ROWS = [(f'It was a {word} film, number {k}.', label) for k in range(30)
+        for word, label in (('wonderful', 'good'), ('dreadful', 'bad'))]
+
+
+@pytest.mark.parametrize('name', ['rows.csv', 'rows.tsv', 'rows.jsonl', 'rows.csv.gz'])
+def test_a_labelled_file_of_ones_own(tmp_path, name):
+    table = pd.DataFrame(ROWS, columns=['review', 'verdict'])
+    if 'jsonl' in name: table.to_json(tmp_path / name, orient='records', lines=True)
+    else: table.to_csv(tmp_path / name, sep='\t' if 'tsv' in name else ',', index=False)
+    run = call('study', '--labelled', tmp_path / name, '--text-column', 'review', '--label-column',
+               'verdict', '--layers', '9', '--out', tmp_path / 'out')
+    assert run.returncode == 0, run.stderr
+    assert "'bad' and 'good' can be told apart" in run.stdout
+    assert finished(tmp_path / 'out').stat().st_size < 3e6
+
+
+WRONG = {
+    'a CSV without the column': ('rows.csv', 'text,sign\na,1\nb,0\n', (), "no column 'label'"),
+    'no text column': ('rows.csv', 'review,label\na,1\nb,0\n', (), "no column 'text'"),
+    'one class': ('rows.csv', 'text,label\nyes,1\nno,1\nwell,1\n', (), 'of one class'),
+    'three rows': ('rows.csv', 'text,label\nyes,1\nno,0\nwell,1\n', (), 'documents'),
+    'three classes': ('rows.csv', 'text,label\nyes,1\nno,0\nwell,2\n', (), 'two classes'),
+    'an empty text': ('rows.csv', 'text,label\n,1\nno,0\n', (), 'row 1 of 2'),
+    'no rows': ('rows.csv', 'text,label\n', (), 'no rows'),
+    'no table': ('rows.csv', '', (), 'cannot be read as csv'),
+    'not JSON': ('rows.jsonl', '{"text": ', (), 'cannot be read as jsonl'),
+    'another ending': ('rows.xlsx', 'PK', (), 'a labelled file ends in'),
+    'unknown model': (None, '', ('--model', './no/such/model'), 'no/such/model'),
+    'unknown task': (None, '', ('--task', 'no-such-task'), 'no task'),
+    'unknown rule': (None, '', ('--rule', 'no_such_rule'), 'no rule'),
+    'two features': (None, '', ('--rule', 'number', '--task', 'x'), 'give one of'),
+    'a pattern that matches nothing': (None, '', ('--target', '/zq{9}/', '--target', ' an'), 'zq'),
+    'half a token': (None, '', ('--target', '/hing/', '--target', ' an'), 'token'),
+    'a pattern that is none': (None, '', ('--target', '/(/', '--target', ' an'), r'\('),
+    'a layer too many': (None, '', ('--layers', '99'), 'out of range'),
+    'a site that is none': (None, '', ('--site', 'head'), 'site'),
+    'a text that is not there': (None, '', ('--text', 'no/such/text'), 'no/such/text'),
+}
+
+
+@pytest.mark.parametrize('case', WRONG)
+def test_bad_input_gets_a_sentence_and_leaves_no_half(tmp_path, case):
+    name, text, words, message = WRONG[case]
+    if name: words = ('--labelled', labelled(tmp_path, name, text), *words)
+    run = call('study', '--n', '20', '--out', tmp_path / 'out', *words)
+    assert run.returncode == 1 and 'Traceback' not in run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith('sparse-probing: ') and re.search(message, last), run.stderr
+    assert not finished(tmp_path / 'out').exists()
+    left = [path.name for path in (tmp_path / 'out').rglob('*') if path.is_file()]
+    assert set(left) <= {'study.lock'}
+
+
+def test_a_study_of_other_words_is_refused_in_the_same_folder(lm, article, tmp_path):
+    examples = article.examples
+    study(lm, examples, layers=[9], positions=-1, out=tmp_path)
+    with pytest.raises(ValueError, match='choose another folder'):
+        study(lm, examples, layers=[19], positions=-1, out=tmp_path)
+    with pytest.raises(ValueError, match='choose another folder'):
+        study(lm, replace(examples, y=1 - examples.y), layers=[9], positions=-1, out=tmp_path)
+
+
+# ---- the page of a real study
+
+
+NASTY = '</script><script>alert(1)</script>"\'<b>&amp;'
+
+
+def test_nasty_names_stay_text(lm, article, tmp_path):
+    examples = replace(article.examples, classes=(NASTY, 'an'))
+    strange = replace(lm, name=f'model{NASTY}')
+    report = study(strange, replace(article, examples=examples, model=strange.name))
+    page, *_ = report.to_html(tmp_path / 'study.html')
+    source = page.read_text()
+    assert '<script>alert(1)' not in source
+    assert NASTY in BeautifulSoup(source, 'html.parser').get_text()
+
+
+def test_the_page_ends_with_what_is_needed_to_get_it_again(report, tmp_path):
+    text = words_of(report, tmp_path)
+    for word in (report.call, 'torch', 'seed', *report.about['fingerprints'].values()):
+        assert str(word) in text
+    assert report._repr_html_()
+
+
+def test_tables_lie_beside_the_page(report, tmp_path):
+    page, *tables = report.to_html(tmp_path / 'study.html')
+    assert page.stat().st_size < 3e6
+    by_name = {path.stem: pd.read_parquet(path) for path in tables}
+    assert len(by_name['steps']) == 30 and len(by_name['neurons']) > 0
+    assert json.dumps(by_name['floor'].guess.tolist())
