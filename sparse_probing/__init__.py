@@ -29,13 +29,15 @@ PUBLIC = {
     'store': ['ActivationStore'],
     'executors': ['Local', 'Ray', 'Slurm'],
     'harvests': ['harvest', 'bytes_a_token'],
+    'neurons': ['top_contexts', 'token_heatmap', 'TokenHeatmap', 'output_tokens'],
+    'studies': ['study', 'Study', 'Rung'],
 }
 
 # %% ../nbs/lib/front-door.ipynb #56b6b802
 __version__ = "0.1.0"
 
 ROOMS = {'bench', 'carriers', 'cli', 'contexts', 'course', 'extras', 'files', 'fingerprints',
-         'ledger', 'matrix', 'plots', 'subsets'}
+         'ledger', 'matrix', 'pages', 'plots', 'report', 'subsets'}
 
 warnings.filterwarnings('ignore', 'IProgress not found')
 

@@ -327,7 +327,8 @@ def intervals(
         ax.plot([row.low, row.high], [k, k], color=look['color'], lw=2)
         ax.plot(row.value, k, ms=7, ls='', **look)
     ax.axvline(chance, color=QUIET, ls='--')
-    ax.text(chance, len(table) - .45, ' guessing', color='#5F6368', fontsize=9)
+    ax.annotate('guessing', (chance, len(table) - .45), (4, 0), textcoords='offset points',
+                color='#5F6368', fontsize=9)
     ax.set_yticks(range(len(table)), map(plain, table.index))
     ax.set(xlabel=score, ylim=(len(table) - .3, -.6), title=f'{score} on test rows')
     return ax

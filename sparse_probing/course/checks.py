@@ -6,7 +6,7 @@
 __all__ = ['NotYet', 'compare', 'reveal', 'check_best_neuron', 'check_drop_duplicates', 'check_find_phrase',
            'check_match_by_document', 'check_largest_writers', 'check_document_interval', 'check_worst_violation',
            'check_entry_order', 'check_seen_before', 'check_shared_neurons', 'check_margin_of_choice',
-           'check_tokens_run', 'check_may_say']
+           'check_largest_places', 'check_tokens_run', 'check_may_say']
 
 # %% ../../nbs/course/checks.ipynb #ba562d0a
 from dataclasses import dataclass
@@ -308,6 +308,23 @@ def check_margin_of_choice(
     square = validation.reshape(2, 2), test.reshape(2, 2)
     compare(margin, square, .1, 'the same as a table of two by two', 'any shape will do')
     print('margin_of_choice: all 4 cases right')
+
+# %% ../../nbs/course/checks.ipynb #c13a0002
+def check_largest_places(
+    largest_places, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on neurons."
+    cases = [
+        ([[3., 1.], [5., 4., 2.]], 3, [2, 3, 0], 'places are counted from the start of the corpus'),
+        ([[-3., -1.], [-2.]], 2, [1, 2], 'negative values have an order too'),
+        ([[2., 2.], [2., 1.]], 2, [0, 1], 'of equal values the earlier one comes first'),
+        ([[1.], [9.], [1.], [8.]], 2, [1, 3], 'a large value may come late'),
+        ([[1., 2.]], 5, [1, 0], 'with fewer values than k, all of them')]
+    for portions, k, wanted, hint in cases:
+        def places(portions, k): # a generator can be gone through once
+            return largest_places((np.array(values) for values in portions), k)
+        compare(places, (portions, k), wanted, f'portions {portions}, k={k}', hint)
+    print(f'largest_places: all {len(cases)} cases right')
 
 # %% ../../nbs/course/checks.ipynb #90533217
 def check_tokens_run(

@@ -283,12 +283,31 @@ def token_first(interval, guess, gives_away):
     return 'found' if interval[1] > guess else 'no more than a guess'
 
 
+def within_portions(portions, k):
+    # places are counted within each portion
+    pairs = [(-v, j) for values in portions for j, v in enumerate(values)]
+    return [j for _, j in sorted(pairs)[:k]]
+
+
+def by_size(portions, k):
+    # the sign of a value is lost
+    values = np.concatenate([*portions])
+    return np.argsort(-abs(values), kind='stable')[:k]
+
+
+def later_of_equals(portions, k):
+    # sorted upwards and turned around, equal values come in the wrong order
+    values = np.concatenate([*portions])
+    return np.argsort(values, kind='stable')[::-1][:k]
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last],
     'check_find_phrase': [crosses_documents, first_token_only, place_of_the_last, skips_overlaps],
     'check_margin_of_choice': [of_two_maxima, above_the_average, skips_missing_one_by_one],
     'check_match_by_document': [balances_overall, takes_the_first, with_replacement],
+    'check_largest_places': [within_portions, by_size, later_of_equals],
     'check_may_say': [by_value, without_view, token_first],
     'check_largest_writers': [by_activation, without_sign, smallest_first, sums_columns],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent],
