@@ -21,7 +21,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .contexts import Contexts
-from .examples import Examples
+from .examples import Examples, places_at
 from .files import whole
 from .sites import (Enough, expect_rows, find_site, in_eval_mode, knowledge, lone_mlp,
                                   only_at, run, site_width, token_ids, validate_site, vocabulary)
@@ -134,14 +134,14 @@ def looks_ahead(
 def hits_in(
     contexts:Contexts,
     rows:np.ndarray, # numbers of the stretches in a batch
-)->tuple: # numbers of the hits; the row of each in the batch; its place in that row
+)->tuple: # numbers of the hits; the row of each in the batch; its place there; its width
     "Which hits stand in a batch, and where."
     context, place = contexts.hits.context.to_numpy(), contexts.hits.place.to_numpy()
     row_of = np.full(len(contexts), -1)
     row_of[rows] = np.arange(len(rows))
     hits = np.flatnonzero(row_of[context] >= 0)
     first = contexts.start[context[hits]] - contexts.lead # place in `ids` of each row's first token
-    return hits, row_of[context[hits]], place[hits] - first
+    return hits, row_of[context[hits]], place[hits] - first, contexts.hits.width.to_numpy()[hits]
 
 # %% ../nbs/lessons/04-activations.ipynb #7a3c55e0
 def gather(
@@ -166,9 +166,10 @@ def gather(
     mlp = lone_mlp(lm.model, last, site) if alone else None
     padded = np.ptp(contexts.length) > 0 and not sees_padding(lm, layers, site)
     for rows in batches(contexts.length, batch_tokens, padded):
-        batch, (hits, row, place) = contexts.batch(rows), hits_in(contexts, rows)
+        batch, (hits, row, place, width_of) = contexts.batch(rows), hits_in(contexts, rows)
         row = torch.as_tensor(np.repeat(row, len(positions)), device=lm.device)
-        place = torch.as_tensor((place[:, None] + np.asarray(positions)).ravel(), device=lm.device)
+        place = places_at(place, width_of, positions).ravel()
+        place = torch.as_tensor(place, device=lm.device)
         def keep(layer, value):
             if not (mlp and layer == last): # else it was picked on the way in
                 value = expect_rows(value, len(rows), batch.length.max())
@@ -219,7 +220,8 @@ def as_contexts(
     "Each example as a stretch of text with one hit, its marked token."
     number = np.arange(len(examples))
     start = number * examples.ids.shape[1]
-    hits = pd.DataFrame({'place': start + examples.place, 'context': number})
+    hits = pd.DataFrame({'place': start + examples.place, 'width': examples.width,
+                         'context': number})
     return Contexts(examples.ids.ravel(), start, start + examples.length, hits)
 
 # %% ../nbs/lessons/04-activations.ipynb #042883a5
@@ -264,9 +266,10 @@ def validate_request(
     if wrong := [layer for layer in layers if not 0 <= layer < lm.layers]:
         raise ValueError(f'layers {wrong} are out of range: '
                          f'{lm.name} has layers 0 to {lm.layers - 1}')
-    places = examples.place[:, None] + np.asarray(positions)
+    places = places_at(examples.place, examples.width, positions)
     if (places < 0).any() or (places >= examples.length[:, None]).any():
-        low, high = -examples.place.min(), (examples.length - 1 - examples.place).min()
+        low = (examples.width - 1 - examples.place).max()
+        high = (examples.length - 1 - examples.place).min()
         raise ValueError(f'positions {tuple(positions)} are out of range: '
                          f'every example has positions {low} to {high}')
     if examples.ids.max() >= vocabulary(lm.model) or examples.ids.min() < 0:
@@ -319,6 +322,7 @@ def save_activations(
     about |= {name: getattr(activations, name) for name in ('layers', 'positions', 'site', 'model')}
     arrays = {'X': activations.X}
     arrays |= {tensor: getattr(activations.examples, name) for tensor, name in TENSORS.items()}
+    if (width := activations.examples.width).max() > 1: arrays['width'] = width
     arrays = {tensor: np.ascontiguousarray(array) for tensor, array in arrays.items()}
     try:
         with whole(path) as partial: save_file(arrays, partial, {'activations': json.dumps(about)})
@@ -334,12 +338,14 @@ def load_activations(
         with safe_open(path, 'numpy') as file:
             about = json.loads((file.metadata() or {})['activations'])
             X, *fields = (file.get_tensor(tensor) for tensor in ('X', *TENSORS))
+            # files of earlier versions have words of one token only
+            width = file.get_tensor('width') if 'width' in file.keys() else None
     except (SafetensorError, KeyError, json.JSONDecodeError) as e:
         raise ValueError(f'{path} is damaged, or no file of activations ({e}): '
                          'record them again') from e
     if model is not None and about['model'] != model:
         raise ValueError(f'{path} holds activations of the model {about["model"]!r}, '
                          f'not of {model!r}: choose another file')
-    examples = Examples(*fields, tuple(about['classes']))
+    examples = Examples(*fields, tuple(about['classes']), width=width)
     return Activations(X, examples, tuple(about['layers']), tuple(about['positions']),
                        about['site'], about['model'])

@@ -14,9 +14,9 @@ from types import MethodType
 import numpy as np
 import pandas as pd
 
-from .examples import Examples, lead_with, target_places
+from .examples import Examples, lead_with, target_spans
 from .fingerprints import fingerprint
-from .tokens import Tokens, token_id
+from .tokens import Spans, Tokens, is_pattern, pieces_of, text_ids, tokenizer_of, validate_target
 
 # %% ../nbs/lib/contexts.ipynb #b405ff3b
 def setting_name(
@@ -45,9 +45,25 @@ def rule_name(
     else: name = f'{rule.__qualname__} {fingerprint(getattr(rule, "__code__", rule))[:8]}'
     return f'{name}({", ".join(settings)})' if settings else name
 
+# %% ../nbs/lib/contexts.ipynb #t1c00001
+def target_name(
+    target, # a text, a pattern, a list of these, or n for every n-th token
+    tokenizer, # a transformers tokenizer, or an LM, which has one
+)->str: # raises ValueError for anything else
+    "What a target is found by, in words; a word of several tokens with its pieces."
+    if type(target) is int and target >= 1: return f'every {target}'
+    if isinstance(target, (bool, int)):
+        raise ValueError(f'a target is a text, a pattern, or n for every n-th; got {target!r}')
+    def word(spelling):
+        if is_pattern(spelling): return f'/{spelling.pattern}/' + f' flags {spelling.flags}'
+        inner = tokenizer_of(tokenizer)
+        if len(text_ids(inner, spelling)) == 1: return repr(spelling)
+        return f'{spelling!r} ({pieces_of(inner, spelling)})'
+    return ' or '.join(map(word, validate_target(target)))
+
 # %% ../nbs/lib/contexts.ipynb #d6b05f7a
 def name_targets(
-    targets, # class name -> text of one token, or n for every n-th token; or a rule
+    targets, # class name -> text, pattern, list of these, or n for every n-th token; or a rule
     tokenizer, # a transformers tokenizer, or an LM, which has one
 )->tuple: # names of the classes; what each is found by, in words; raises ValueError
     "What is looked for, in words."
@@ -58,13 +74,7 @@ def name_targets(
     if not isinstance(targets, Mapping) or not targets:
         raise ValueError("targets are a mapping such as {'the': ' the'}, or a rule; "
                          f'got {targets!r:.60}')
-    for target in targets.values():
-        if isinstance(target, str): token_id(tokenizer, target) # an error where it is no one token
-        elif type(target) is not int or target < 1:
-            raise ValueError('a target is the text of one token, or n for every n-th; '
-                             f'got {target!r}')
-    words = [repr(t) if isinstance(t, str) else f'every {t}' for t in targets.values()]
-    return tuple(targets), words
+    return tuple(targets), [target_name(target, tokenizer) for target in targets.values()]
 
 # %% ../nbs/lib/contexts.ipynb #5b9d0e77
 def every(
@@ -81,51 +91,54 @@ def places_of_rule(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
     rule:Callable, # (tokens, tokenizer) -> class name -> places
-)->dict: # class name -> places; raises ValueError for a class that the rule did not name before
+)->dict: # class name -> Spans; raises ValueError for a class that the rule did not name before
     "Where a rule finds its classes."
     places, (classes, _) = rule(tokens, tokenizer), name_targets(rule, tokenizer)
     if unknown := set(places) - set(classes):
         raise ValueError(f'the rule gave classes {sorted(unknown)} that it does not give for other '
                          'texts: name all classes each time')
-    return {name: target_places(tokens, tokenizer, places.get(name, []), True) for name in classes}
+    return {name: target_spans(tokens, tokenizer, places.get(name, []), True) for name in classes}
 
 # %% ../nbs/lib/contexts.ipynb #c80f3a26
 def places_of_targets(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
-    targets:Mapping, # class name -> text of one token, or n for every n-th token
+    targets:Mapping, # class name -> text, pattern, list of these, or n for every n-th token
     phase:np.ndarray, # a number for each document: where its every n-th token begins
     whole_word:bool, # leave out hits that a longer word goes on from
-)->dict: # class name -> places
-    "Where tokens stand that are asked for by name or by number."
-    texts = {name: target for name, target in targets.items() if isinstance(target, str)}
-    named = {name: target_places(tokens, tokenizer, text, whole_word)
+)->dict: # class name -> Spans
+    "Where words stand that are asked for by name or by number."
+    texts = {name: target for name, target in targets.items() if type(target) is not int}
+    named = {name: target_spans(tokens, tokenizer, text, whole_word)
              for name, text in texts.items()}
-    taken = np.concatenate([*named.values()]) if named else []
-    def numbered(n): return np.setdiff1d(every(tokens, n, phase), taken)
+    taken = np.concatenate([spans.place for spans in named.values()]) if named else []
+    def numbered(n):
+        place = np.setdiff1d(every(tokens, n, phase), taken)
+        return Spans(place, np.ones(len(place), int))
     return {name: named[name] if name in named else numbered(n) for name, n in targets.items()}
 
 # %% ../nbs/lib/contexts.ipynb #37001355
 def find_hits(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
-    targets, # class name -> text of one token, or n for every n-th token; or a rule
+    targets, # class name -> text, pattern, list of these, or n for every n-th token; or a rule
     phase:np.ndarray=None, # a number for each document: where its every n-th token begins; 0
     whole_word:bool=True, # leave out hits that a longer word goes on from
-)->pd.DataFrame: # place, label, document, offset, left; raises ValueError for two classes at one
+)->pd.DataFrame: # place, width, label, document, offset, left; ValueError for two classes at one
     "The places of all targets, in order, and how many tokens of the document are on both sides."
     if callable(targets): places = places_of_rule(tokens, tokenizer, targets)
     else:
         if phase is None: phase = np.zeros(len(tokens.starts), int)
         places = places_of_targets(tokens, tokenizer, targets, phase, whole_word)
-    place = np.concatenate([*places.values()])
+    place, width = (np.concatenate([getattr(spans, name) for spans in places.values()])
+                    for name in ('place', 'width'))
     label = np.repeat(np.arange(len(places)), [*map(len, places.values())])
     if len(np.unique(place)) < len(place):
         raise ValueError(f'the classes {[*places]} have places in common: a token has one class')
     order = np.argsort(place)
-    place, label = place[order], label[order]
+    place, width, label = place[order], width[order], label[order]
     document = tokens.document_of(place)
-    return pd.DataFrame({'place': place, 'label': label, 'document': document,
+    return pd.DataFrame({'place': place, 'width': width, 'label': label, 'document': document,
                          'offset': place - tokens.starts[document],
                          'left': tokens.ends[document] - 1 - place})
 
@@ -136,7 +149,7 @@ class Contexts:
     ids:np.ndarray # tokens (N,)
     start:np.ndarray # where each stretch begins in `ids` (c,)
     stop:np.ndarray # one past its last token (c,)
-    hits:pd.DataFrame # `place` in `ids`, and `context`, the number of its stretch, increasing
+    hits:pd.DataFrame # `place` in `ids`, `width` of the word, `context`: its stretch, increasing
     bos:tuple=() # ids of the tokens that come before each stretch
 
     @property
@@ -172,33 +185,41 @@ class Contexts:
 # %% ../nbs/lib/contexts.ipynb #e06de66a
 def windows(
     tokens:Tokens,
-    hits:pd.DataFrame, # place, offset and left of each
-    before:int, # tokens before a hit
+    hits:pd.DataFrame, # place, width, offset and left of each
+    before:int, # tokens before the first one of a hit
     after:int, # tokens after it
 )->Contexts: # without hits too near the edge of their document
     "A window around each hit, as `contrast` cuts them."
-    inside = hits[(hits.offset >= before) & (hits.left >= after)].reset_index(drop=True)
-    place = inside.place.to_numpy()
+    fits = (hits.offset - hits.width + 1 >= before) & (hits.left >= after)
+    inside = hits[fits].reset_index(drop=True)
+    place, width = inside.place.to_numpy(), inside.width.to_numpy()
     numbered = inside.assign(context=np.arange(len(inside)))
-    return Contexts(tokens.ids, place - before, place + after + 1, numbered)
+    return Contexts(tokens.ids, place - width + 1 - before, place + after + 1, numbered)
 
 # %% ../nbs/lib/contexts.ipynb #2fe4d6b0
 def chunks(
     tokens:Tokens,
-    hits:pd.DataFrame, # place, document and offset of each
+    hits:pd.DataFrame, # place, width, document and offset of each
     size:int, # tokens of a chunk
     before:int, # tokens that a hit has before it, or as many as its document has
     after:int, # tokens that a hit has after it, or as many as its document has
-)->Contexts: # all chunks, those without a hit too
+)->Contexts: # all chunks, those without a hit too; ValueError for a hit too long for one
     "Chunks of each document, which overlap by before + after tokens, and each hit in one of them."
-    step, length = size - before - after, tokens.ends - tokens.starts
-    count = np.maximum(1, -(-(length - before - after) // step)) # of each document, rounded up
+    length, home = tokens.ends - tokens.starts, hits.document.to_numpy()
+    widest = np.ones(len(length), int) # a chunk holds the longest hit of its document
+    np.maximum.at(widest, home, hits.width.to_numpy())
+    shared = before + after + widest - 1 # tokens that two chunks of a document have in common
+    step = size - shared
+    if (step < 1).any():
+        raise ValueError(f'a hit of {widest.max()} tokens with {before} before it and {after} after '
+                         f'it does not fit a chunk of {size}: ask for a larger context')
+    count = np.maximum(1, -(-(length - shared) // step)) # of each document, rounded up
     first = np.cumsum(count) - count # number of each document's first chunk
     document = np.repeat(np.arange(len(count)), count)
-    start = tokens.starts[document] + step * (np.arange(len(document)) - first[document])
+    start = tokens.starts[document] + step[document] * (np.arange(len(document)) - first[document])
     stop = np.minimum(start + size, tokens.ends[document])
-    home = hits.document.to_numpy()
-    chunk = np.clip((hits.offset.to_numpy() - before) // step, 0, count[home] - 1)
+    offset = hits.offset.to_numpy() - hits.width.to_numpy() + 1 # of a hit's first token
+    chunk = np.clip((offset - before) // step[home], 0, count[home] - 1)
     return Contexts(tokens.ids, start, stop, hits.assign(context=first[home] + chunk))
 
 # %% ../nbs/lib/contexts.ipynb #436fb18b

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .tokens import (Tokens, bos_ids, validate_tokens, validate_whole, find, token_id,
-                                   tokenizer_of, unspaced)
+from sparse_probing.tokens import (
+    Spans, Tokens, bos_ids, is_pattern, spans, token_id, tokenizer_of, unspaced, validate_tokens,
+    validate_whole)
 
 # %% ../nbs/lessons/03-examples.ipynb #70fa1c30
 @dataclass
@@ -26,6 +27,10 @@ class Examples:
     group:np.ndarray # number of the document of each row (n,)
     classes:tuple # names of the classes
     tokenizer:object=None # turns ids back into text, for `show`; an LM will do
+    width:np.ndarray=None # tokens of the marked word, which ends at `place` (n,); 1 if not given
+
+    def __post_init__(self):
+        if self.width is None: self.width = np.ones(len(self.place), int)
 
     def __len__(self)->int: return len(self.ids)
 
@@ -33,7 +38,7 @@ class Examples:
         rows, # anything that indexes a vector: a slice, a mask, places
     )->'Examples':
         "Some of the rows."
-        names = 'ids', 'length', 'place', 'y', 'group'
+        names = 'ids', 'length', 'place', 'y', 'group', 'width'
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def __repr__(self)->str:
@@ -55,39 +60,59 @@ class Examples:
             rows = np.flatnonzero(self.y == k)
             for row in rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)]:
                 ids = self.ids[row, :self.length[row]]
-                pieces = np.split(ids, (self.place[row], self.place[row] + 1))
+                stop = self.place[row] + 1
+                pieces = np.split(ids, (stop - self.width[row], stop))
                 left, target, right = (tokenizer.decode(piece).replace('\n', '⏎')
                                        for piece in pieces)
                 print(f'{left[-width:]:>{width}}[{target}]{right}')
 
 # %% ../nbs/lessons/03-examples.ipynb #fd3158fb
-def target_places(
+def places_at(
+    place:np.ndarray, # of the last token of each marked word (n,)
+    width:np.ndarray, # its tokens (n,)
+    positions, # counted from the marked word (p,)
+)->np.ndarray: # (n, p)
+    "Where positions lie: from 0 on they count from a word's last token, before it from its first."
+    positions = np.asarray(positions)
+    return place[:, None] + positions - (positions < 0) * (width - 1)[:, None]
+
+def is_words(
+    target, # of a class
+)->bool:
+    "Whether a target is a text, a pattern or a list of these, and not places."
+    if isinstance(target, (list, tuple)): return len(target) > 0 and is_words(target[0])
+    return isinstance(target, str) or is_pattern(target)
+
+def target_spans(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
-    target, # the text of one token, or places in `tokens.ids`
-    whole_word:bool, # of a text, leave out hits that a longer word goes on from
-)->np.ndarray: # places, increasing; raises ValueError where the target is neither
-    "The places of a target, whichever way it is given."
-    if isinstance(target, str): return find(tokens, tokenizer, target, whole_word)
+    target, # a text, a pattern, a list of these, or places in `tokens.ids`
+    whole_word:bool, # of texts, leave out hits that a longer word goes on from
+)->Spans: # raises ValueError where the target is none of these
+    "Where a target stands, whichever way it is given."
+    if is_words(target): return spans(tokens, tokenizer, target, whole_word)
     if np.ndim(target) != 1:
-        raise ValueError("a target is the text of one token, such as ' the', or places; "
-                         f'got {target!r:.60}')
+        raise ValueError("a target is a text, such as ' the', a pattern, a list of these, or "
+                         f'places; got {target!r:.60}')
     places = np.unique(target)
-    if len(places) == 0: return places.astype(int)
-    if places.dtype.kind not in 'iu' or places[0] < 0 or places[-1] >= len(tokens):
+    if len(places) == 0: places = places.astype(int)
+    elif places.dtype.kind not in 'iu' or places[0] < 0 or places[-1] >= len(tokens):
         raise ValueError(f'places are whole numbers from 0 to {len(tokens) - 1}; '
                          f'got {places.dtype} from {places[0]} to {places[-1]}')
-    return places
+    return Spans(places, np.ones(len(places), int))
 
 def inside_words(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
-    target, # the text of one token; places are taken as they are
+    target, # a text, a pattern or a list of these; places are taken as they are
     whole_word:bool, # whether such hits are left out
 )->int:
     "How many places of a target `whole_word` leaves out."
-    if not whole_word or not isinstance(target, str): return 0
-    return len(find(tokens, tokenizer, target, False)) - len(find(tokens, tokenizer, target))
+    texts = [target] if isinstance(target, str) else target
+    if not whole_word or not isinstance(texts, (list, tuple)): return 0
+    texts = [text for text in texts if isinstance(text, str)]
+    if not texts: return 0
+    return len(spans(tokens, tokenizer, texts, False)) - len(spans(tokens, tokenizer, texts))
 
 # %% ../nbs/lessons/03-examples.ipynb #6c072de4
 def left_out(
@@ -98,36 +123,58 @@ def left_out(
     return (f'The rule that a hit is a whole word left out {places:,} places, where the next token '
             'may go on with it: whole_word=False takes these too. ')
 
+def halved(
+    hits:Spans,
+)->str: # empty where there are none
+    "How many matches have no place, since they begin or end within a token."
+    if not hits.halves: return ''
+    return (f'{hits.halves:,} matches begin or end within a token, such as {hits.example}, and '
+            'have no place. ')
+
 # %% ../nbs/lessons/03-examples.ipynb #aea7d755
+def windows_at(
+    tokens:Tokens,
+    hits:Spans,
+    before:int, # tokens before the marked word
+    after:int, # tokens after it
+)->tuple: # place -> (tokens of its window, width); how many windows lie inside a document
+    "The windows around hits; of equal ones the last."
+    document, first = tokens.document_of(hits.place), hits.place - hits.width + 1
+    fits = (first - before >= tokens.starts[document]) & (
+        hits.place + after < tokens.ends[document])
+    rows = zip(hits.place[fits], hits.width[fits])
+    # the width tells windows of equal tokens apart whose words are longer
+    windows = {(tokens.ids[p - w + 1 - before:p + after + 1].tobytes(), w): p for p, w in rows}
+    return {place: key for key, place in windows.items()}, int(fits.sum())
+
 def draw(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
     name:str, # name of the class
-    target, # its token or its places
-    hits:np.ndarray, # where those are, increasing
+    target, # its text, pattern or places
+    hits:Spans, # where those are
     n:int, # windows to draw
-    before:int, # tokens before the marked one
+    before:int, # tokens before the marked word
     after:int, # tokens after it
     whole_word:bool, # hits that a longer word goes on from were left out
     taken:set, # windows that other classes have; this one adds its own
     rng:np.random.Generator,
 )->np.ndarray: # places (n,), increasing; raises ValueError where there are fewer
     "Draw places whose windows lie inside a document and differ from each other."
-    document = tokens.document_of(hits)
-    fits = (hits - before >= tokens.starts[document]) & (hits + after < tokens.ends[document])
-    windows = tokens.ids[hits[fits, None] + np.arange(-before, after + 1)]
-    different = {window.tobytes(): place for window, place in zip(windows, hits[fits])}
-    different = {place: window for window, place in different.items() if window not in taken}
+    different, inside = windows_at(tokens, hits, before, after)
+    different = {place: key for place, key in different.items() if key not in taken}
     if len(different) < n:
         label, occurs = f'class {name!r}', f'There are {len(hits)} places'
-        if isinstance(target, str):
-            label += f' ({target!r})'
-            occurs = f'The token occurs {len(hits)} times' + ' as a whole word' * whole_word
-        inside = inside_words(tokens, tokenizer, target, whole_word)
+        if is_words(target):
+            label += f' ({target!r:.80})'
+            kind = 'token' if isinstance(target, str) and (hits.width == 1).all() else 'target'
+            occurs = f'The {kind} occurs {len(hits)} times' + ' as a whole word' * (
+                whole_word and not is_pattern(target))
+        words = inside_words(tokens, tokenizer, target, whole_word)
         raise ValueError(
-            f'{label}: {n} windows asked for, {len(different)} found. {occurs}, {fits.sum()} of '
+            f'{label}: {n} windows asked for, {len(different)} found. {occurs}, {inside} of '
             f'them at least {before} tokens after the start and {after} before the end of a '
-            f'document, {len(different)} of those different. {left_out(inside)}'
+            f'document, {len(different)} of those different. {left_out(words)}{halved(hits)}'
             'Read more documents, or ask for fewer')
     drawn = np.sort(rng.choice(sorted(different), n, replace=False))
     taken.update(different[place] for place in drawn)
@@ -142,9 +189,9 @@ def validate_draw(
     "Refuse a draw that cannot be asked for, and name what is wrong."
     validate_tokens(tokens)
     if not isinstance(targets, Mapping):
-        raise ValueError('targets are a mapping from names of classes to tokens, such as '
-                         "{'the': ' the', 'an': ' an'}, or to places, such as a rule returns; "
-                         f'got {targets!r:.60}')
+        raise ValueError('targets are a mapping from names of classes to texts, such as '
+                         "{'the': ' the', 'an': ' an'}, to patterns, or to places, such as a rule "
+                         f'returns; got {targets!r:.60}')
     validate_whole(n=n, before=before, after=after, seed=seed)
     if n < 1 or before < 0 or after < 0:
         raise ValueError('n must be at least 1, before and after at least 0; '
@@ -154,15 +201,18 @@ def validate_draw(
 def warn_of_spaces(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
-    targets:Mapping, # class name -> text of one token, or places
+    targets:Mapping, # class name -> text, pattern, list of these, or places
 )->None:
     "Say, once, which targets occur with a space before them too, as tokens of their own."
-    texts, counts = [target for target in targets.values() if isinstance(target, str)], {}
+    several = [[t] if isinstance(t, str) else t for t in targets.values()]
+    texts = [text for target in several if isinstance(target, (list, tuple))
+             for text in target if isinstance(text, str)]
+    counts = {}
     words = [text for text in texts if text[0].isalnum() and not unspaced(text[0])]
     for word in words:
-        try: spaced = token_id(tokenizer, f' {word}')
-        except ValueError: continue # with a space it is not one token
-        if spaced != token_id(tokenizer, word) and f' {word}' not in texts:
+        try: spaced, bare = (token_id(tokenizer, text) for text in (f' {word}', word))
+        except ValueError: continue # one of them is not one token
+        if spaced != bare and f' {word}' not in texts:
             counts[f' {word}'] = int((tokens.ids == spaced).sum())
     listed = ', '.join(f'{text!r} {count:,} times' for text, count in counts.items() if count)
     if listed:
@@ -177,32 +227,61 @@ def lead_with(
     "The same tokens in front of each row."
     return np.hstack([np.tile(np.array(lead, ids.dtype), (len(ids), 1)), ids])
 
+# %% ../nbs/lessons/03-examples.ipynb #t1e00001
+def warn_of_halves(
+    hits:Mapping, # class name -> Spans
+)->None:
+    "Say, once, how many matches have no place."
+    lines = [f'class {name!r}: {halved(spans)}' for name, spans in hits.items() if spans.halves]
+    if lines: warnings.warn(''.join(lines).strip(), stacklevel=3)
+
+def cut(
+    tokens:Tokens,
+    tokenizer, # the tokenizer that made them
+    place:np.ndarray, # of the last token of each word (n,)
+    width:np.ndarray, # its tokens (n,)
+    before:int, after:int, # tokens before the word and after it
+    lead:tuple, # token numbers, that come before each row
+    y:np.ndarray, # class number of each (n,)
+    classes:tuple, # names
+)->Examples:
+    "Windows as rows; those of shorter words are padded with what follows, which `length` says."
+    length, longest = before + width + after, before + int(width.max()) + after
+    start = place - width + 1 - before
+    step = np.minimum(np.arange(longest), length[:, None] - 1)
+    ids = lead_with(lead, tokens.ids[start[:, None] + step])
+    marked = len(lead) + before + width - 1
+    return Examples(ids, length + len(lead), marked, y, tokens.document_of(place), classes,
+                    tokenizer, width)
+
 # %% ../nbs/lessons/03-examples.ipynb #a097d57b
 def contrast(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them, or the LM that has it
-    targets:Mapping, # class name -> text of one token, such as ' the', or places in the tokens
+    targets:Mapping, # class name -> text such as ' the', pattern, list of these, or places
     n:int=100, # windows a class
-    before:int=14, # tokens before the marked one
+    before:int=14, # tokens before the marked word
     after:int=2, # tokens after it
     whole_word:bool=True, # leave out hits that a longer word goes on from
     seed:int=0, # the same seed draws the same windows
     bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-)->Examples: # raises ValueError where a target is no token, too rare, or shares a place
-    "Draw windows around a token of each class: as many of each, inside documents, no window twice."
+)->Examples: # raises ValueError where a target is no text, too rare, or shares a place
+    "Draw windows around a word of each class: as many of each, inside documents, no window twice."
     validate_draw(tokens, targets, n, before, after, seed)
     tokenizer, lead = tokenizer_of(tokenizer), bos_ids(tokenizer, bos)
-    hits = {name: target_places(tokens, tokenizer, target, whole_word)
+    hits = {name: target_spans(tokens, tokenizer, target, whole_word)
             for name, target in targets.items()}
-    common = sum(map(len, hits.values())) - len(np.unique(np.concatenate([*hits.values(), []])))
+    places = np.concatenate([*(spans.place for spans in hits.values()), []])
+    common = len(places) - len(np.unique(places))
     if len(hits) < 2 or common:
         raise ValueError('a contrast needs two or more different tokens, or sets of places, '
                          f'one a class; got {list(targets)} with {common} places in common')
     warn_of_spaces(tokens, tokenizer, targets)
+    warn_of_halves(hits)
     rng, taken = np.random.default_rng(seed), set()
-    place = np.concatenate([draw(tokens, tokenizer, name, target, hits[name], n, before, after,
-                                 whole_word, taken, rng) for name, target in targets.items()])
-    ids = lead_with(lead, tokens.ids[place[:, None] + np.arange(-before, after + 1)])
-    length, marked = (np.full(len(place), k) for k in (ids.shape[1], len(lead) + before))
-    y = np.repeat(np.arange(len(targets)), n)
-    return Examples(ids, length, marked, y, tokens.document_of(place), tuple(targets), tokenizer)
+    drawn = [draw(tokens, tokenizer, name, target, hits[name], n, before, after, whole_word, taken,
+                  rng) for name, target in targets.items()]
+    width = np.concatenate([spans.width[np.searchsorted(spans.place, own)]
+                            for spans, own in zip(hits.values(), drawn)])
+    return cut(tokens, tokenizer, np.concatenate(drawn), width, before, after, lead,
+               np.repeat(np.arange(len(targets)), n), tuple(targets))

@@ -38,7 +38,7 @@ from .sites import knowledge, site_width
 from .sources import LM, canonical, load_lm
 from .store import (MANIFEST, ActivationStore, digest, put, shard_name, shard_tensors,
                                   to_json, write_shard)
-from .tokens import Tokens, bos_ids, tokenize, validate_whole
+from .tokens import Tokens, bos_ids, spans, tokenize, validate_whole
 
 # %% ../nbs/lessons/15-harvests.ipynb #b343b8a5
 def bytes_a_token(
@@ -162,7 +162,7 @@ def validate_rule(
 @dataclass(frozen=True)
 class Targets:
     "What is looked for."
-    targets:object # class name -> text of one token, or n for every n-th token; or a rule
+    targets:object # class name -> text, pattern, list of these, or n for every n-th; or a rule
     classes:tuple # names
     rules:tuple # in words, what each class is found by
     rule:dict # fingerprints of the parts of a rule; empty where there is none
@@ -191,8 +191,12 @@ class Targets:
     def left_out(self, tokens:Tokens, tokenizer)->Counter: # by class
         "How many places the rule of whole words left out."
         named = self.targets.items() if isinstance(self.targets, Mapping) else ()
+        named = [(name, target) for name, target in named if type(target) is not int]
         count = partial(inside_words, tokens, tokenizer, whole_word=self.whole_word)
-        return Counter({f'inside words of {name}': count(target) for name, target in named})
+        inside = Counter({f'inside words of {name}': count(target) for name, target in named})
+        halves = {f'half tokens of {name}': spans(tokens, tokenizer, target, self.whole_word).halves
+                  for name, target in named if not isinstance(target, str)}
+        return inside + Counter(halves)
 
 # %% ../nbs/lessons/15-harvests.ipynb #1ed2791e
 @dataclass(frozen=True)
@@ -228,7 +232,8 @@ class Stretches:
         "Windows or chunks for the hits that have these positions."
         if self.context == 'window':
             return replace(windows(tokens, hits, self.before, self.after), bos=self.bos)
-        inside = (hits.offset >= -min(positions)) & (hits.left >= max(positions))
+        first = hits.offset - hits.width + 1
+        inside = (first >= -min(positions)) & (hits.left >= max(positions))
         hits = hits[inside].reset_index(drop=True)
         return replace(chunks(tokens, hits, self.context, self.before, self.after), bos=self.bos)
 
@@ -556,7 +561,7 @@ def carry_out(
 def harvest(
     source:str, # 'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text
     lm:LM, # a model, as `load_lm` gives it; workers load it by its name
-    targets, # class name -> text of one token, or n for every n-th token; or a rule
+    targets, # class name -> text, pattern, list of these, or n for every n-th token; or a rule
     *,
     layers:int|Sequence[int], # layer numbers, 0 is the first
     out, # the folder of the store: local, or an fsspec address

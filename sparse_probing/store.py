@@ -174,9 +174,10 @@ def texts_of(
 )->dict: # `ids` (hits, longest), `length` and `at`, the place of the hit in them
     "The tokens around each hit, with what comes before a context."
     hits, lead = contexts.hits, contexts.lead
-    left, right = np.minimum(before, hits.offset), np.minimum(after, hits.left)
+    left = np.minimum(before + hits.width - 1, hits.offset)
+    right, longest = np.minimum(after, hits.left), before + int(hits.width.max()) + after
     # behind the end of a short text its last token is repeated, which `length` says
-    steps = np.minimum(np.arange(before + 1 + after), (left + right).to_numpy()[:, None])
+    steps = np.minimum(np.arange(longest), (left + right).to_numpy()[:, None])
     places = (hits.place - left).to_numpy()[:, None] + steps
     return {'ids': lead_with(contexts.bos, contexts.ids[places]),
             'length': lead + left + 1 + right, 'at': lead + left}
@@ -194,6 +195,7 @@ def shard_tensors(
     vectors = {f'{layer}/{position}': value for (layer, position), value in X.items()}
     small = texts_of(contexts, before, after)
     small |= {'label': hits.label, 'token': contexts.ids[hits.place]}
+    if (hits.width > 1).any(): small['width'] = hits.width
     large = {'place': hits.offset, 'document': hits.ordinal} # a corpus may need 64 bits
     return (vectors | {name: np.asarray(value, np.int32) for name, value in small.items()}
             | {name: np.asarray(value, np.int64) for name, value in large.items()})
@@ -323,9 +325,25 @@ def read_rows_of(
         here = slice(bounds[number], bounds[number + 1])
         stored = read_tensor(store.folder, store.manifest['shards'][number]['name'], tensor)
         if values is None: values = np.empty((len(rows), *stored.shape[1:]), dtype or stored.dtype)
+        columns = stored.shape[1] if stored.ndim > 1 else 0
+        if columns and columns > values.shape[1]: # texts around longer words
+            values = np.pad(values, ((0, 0), (0, columns - values.shape[1])))
+        own = values[here, :columns] if columns else values[here]
         # a whole shard is copied in one piece, which is much faster than row by row
-        values[here] = stored if store.chosen is None else stored[rows[here] - store.starts[number]]
+        own[...] = stored if store.chosen is None else stored[rows[here] - store.starts[number]]
     return values
+
+def widths_of(
+    store, # an ActivationStore
+)->np.ndarray: # (n,), 1 in shards of words of one token
+    "How many tokens the word of each row has."
+    rows = np.arange(len(store)) if store.chosen is None else store.chosen
+    widths = np.ones(store.starts[-1], int)
+    for number, shard in enumerate(store.manifest['shards']):
+        if 'width' not in read_header(store.folder, shard['name'])[0]: continue
+        own = slice(store.starts[number], store.starts[number + 1])
+        widths[own] = read_tensor(store.folder, shard['name'], 'width')
+    return widths[rows]
 
 # %% ../nbs/lib/store.ipynb #629304ee
 def fault(
@@ -395,7 +413,8 @@ class ActivationStore:
         "Each row with some tokens before and after it, its label, and its document as group."
         ids, length, place = (read_rows_of(self, tensor) for tensor in ('ids', 'length', 'at'))
         label, group = self.rows.label.to_numpy(), self.rows.group.to_numpy()
-        return Examples(ids, length, place, label, group, self.classes, self.tokenizer)
+        return Examples(ids, length, place, label, group, self.classes, self.tokenizer,
+                        widths_of(self))
 
     def sample(self,
         n:int, # rows a class

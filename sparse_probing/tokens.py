@@ -98,24 +98,41 @@ def token_texts(
     return read_vocabulary(tokenizer, len(tokenizer))
 
 # %% ../nbs/lessons/02-tokens.ipynb #56dc061d
-def token_id(
-    tokenizer, # a transformers tokenizer, or an LM, which has one
-    text:str, # the text of one token, its leading space included, such as ' the'
-)->int: # its number; raises ValueError where the text is not exactly one token
-    "The number of the one token that a text is."
-    tokenizer = tokenizer_of(tokenizer)
-    if not isinstance(text, str):
+def text_ids(
+    tokenizer, # a transformers tokenizer
+    text:str, # such as ' the' or ' aardvark'
+)->list: # token numbers; raises ValueError for what no text of this tokenizer gives
+    "The tokens of a word or a phrase as it stands inside of a text."
+    if not isinstance(text, str) or not text:
         raise ValueError(f"a token is asked for by its text, such as ' the'; got {text!r:.60}")
     if text in control_tokens(tokenizer).values():
         raise ValueError(f'{text!r} is a control token of this tokenizer, which is in no text: '
                          'choose the text of a token, such as the one behind it')
     ids = encode([text], tokenizer)[0]
-    if len(ids) == 1 and ids[0] != tokenizer.unk_token_id: return ids[0]
-    texts = token_texts(tokenizer)
-    if [texts[i] for i in ids] == [' ', text]: return ids[1] # the space is the tokenizer's own
-    pieces = ' | '.join(tokenizer.convert_ids_to_tokens(ids)) or 'nothing'
-    raise ValueError(f'{text!r} is not one token of this tokenizer but {len(ids)}: {pieces}. '
-                     'Choose a text that is one token; a leading space often makes the difference')
+    if tokenizer.unk_token_id in ids or not ids:
+        raise ValueError(f'{text!r} is not in the vocabulary of this tokenizer: choose another '
+                         'text; a leading space often makes the difference')
+    own_space = len(ids) > 1 and token_texts(tokenizer)[ids[0]] == ' ' != text[0]
+    return ids[1:] if own_space else ids
+
+def pieces_of(
+    tokenizer, # a transformers tokenizer
+    text:str, # such as ' aardvark'
+)->str: # such as 'Ġa | ard | v | ark'
+    "How a tokenizer cuts a text."
+    return ' | '.join(tokenizer.convert_ids_to_tokens(text_ids(tokenizer, text)))
+
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00001
+def token_id(
+    tokenizer, # a transformers tokenizer, or an LM, which has one
+    text:str, # the text of one token, its leading space included, such as ' the'
+)->int: # its number; raises ValueError where the text is not exactly one token
+    "The number of the one token that a text is."
+    ids = text_ids(tokenizer := tokenizer_of(tokenizer), text)
+    if len(ids) == 1: return ids[0]
+    raise ValueError(f'{text!r} is not one token of this tokenizer but {len(ids)}: '
+                     f'{pieces_of(tokenizer, text)}. Choose a text that is one token; a leading '
+                     'space often makes the difference')
 
 # %% ../nbs/lessons/02-tokens.ipynb #331dd2a5
 @dataclass
@@ -263,21 +280,160 @@ def first_letter(
     return tokenizer.decode(ids, clean_up_tokenization_spaces=False)[:1]
 
 # %% ../nbs/lessons/02-tokens.ipynb #1c6378c0
-def find(
-    tokens:Tokens, # where to look
+def whole_words(
+    tokens:Tokens,
     tokenizer, # the tokenizer that made them, or the LM that has it
-    text:str, # the text of one token, such as ' the'
-    whole_word:bool=True, # leave out hits that a longer word goes on from
-)->np.ndarray: # places in `tokens.ids`, increasing
-    "All places of a token."
-    validate_tokens(tokens)
-    token = token_id(tokenizer, text)
-    places = np.flatnonzero(tokens.ids == token)
-    if not whole_word: return places
+    places:np.ndarray, # of one token (n,)
+)->np.ndarray: # bool (n,)
+    "Which of them no longer word goes on from."
+    if not len(places): return np.zeros(0, bool)
     last = np.isin(places + 1, tokens.ends)
     following = tokens.ids[np.minimum(places + 1, len(tokens) - 1)]
-    whole = last | ends_word(tokenizer, token)[following]
+    whole = last | ends_word(tokenizer, tokens.ids[places[0]])[following]
     cut = np.array([text[:1] == '\ufffd' for text in token_texts(tokenizer)])[following]
     for k in np.flatnonzero(cut & ~whole):
         whole[k] = unspaced(first_letter(tokens, tokenizer_of(tokenizer), places[k] + 1))
-    return places[whole]
+    return whole
+
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00003
+@dataclass
+class Spelled:
+    "The text of a document, and where its tokens begin and end in it."
+    text:str
+    starts:np.ndarray # place in the text of each token's first letter (n,), increasing
+    ends:np.ndarray # one past its last letter (n,), increasing
+    first:np.ndarray # the first token that shares a letter with each (n,), the token itself as a rule
+
+    @classmethod
+    def of(cls, ids:np.ndarray, tokenizer)->'Spelled':
+        "Join what the tokens add; those that are parts of one letter add it together, at the last."
+        texts = token_texts(tokenizer)
+        added, first = [texts[k] for k in ids], np.arange(len(ids))
+        waiting = 0 # tokens of a letter that is not complete
+        for k in np.flatnonzero(['\ufffd' in piece for piece in added]):
+            waiting = waiting + 1 if waiting and first[k - 1] == k - waiting else 1
+            letter = tokenizer.decode(ids[k - waiting + 1:k + 1], clean_up_tokenization_spaces=False)
+            first[k] = k - waiting + 1
+            complete = '\ufffd' not in letter
+            added[k] = letter if complete else ''
+            if complete: waiting = 0
+        ends = np.cumsum([len(piece) for piece in added])
+        return cls(''.join(added), ends - [len(piece) for piece in added], ends, first)
+
+    def span(self,
+        start:int, stop:int, # of a match in the text
+        after_space:bool, # it may begin behind the space of a token
+    )->tuple: # its first and its last token; None where it begins or ends within one
+        "The tokens of a match."
+        first = int(np.searchsorted(self.ends, start, side='right'))
+        last = int(np.searchsorted(self.ends, stop))
+        before = self.text[self.starts[first]:start]
+        if before and not (after_space and before.isspace()): return None
+        return (int(self.first[first]), last) if self.ends[last] == stop else None
+
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00004
+@dataclass
+class Spans:
+    "Where a target stands: the last token of each match, and how many tokens it has."
+    place:np.ndarray # places in `ids` (n,), increasing
+    width:np.ndarray # tokens of each match (n,), 1 as a rule
+    halves:int=0 # matches that begin or end within a token, which are left out
+    example:str='' # one of these in words
+
+    def __len__(self)->int: return len(self.place)
+
+    @classmethod
+    def join(cls, several:list)->'Spans': # of Spans
+        "Those of several spellings: each place once, the longest match of it."
+        place = np.concatenate([spans.place for spans in several])
+        width = np.concatenate([spans.width for spans in several])
+        order = np.lexsort((-width, place))
+        new = np.append(True, np.diff(place[order]) > 0) if len(place) else np.zeros(0, bool)
+        example = next((spans.example for spans in several if spans.example), '')
+        return cls(place[order][new], width[order][new], sum(s.halves for s in several), example)
+
+def search(
+    tokens:Tokens,
+    tokenizer, # a transformers tokenizer
+    pattern, # compiled
+    literal:bool, # of a text: overlapping matches count, and a space in front has to be asked for
+)->Spans:
+    "All matches in the text of each document."
+    place, width, halves, example = [], [], 0, ''
+    for start, stop in zip(tokens.starts, tokens.ends):
+        spelled = Spelled.of(tokens.ids[start:stop], tokenizer)
+        for match in pattern.finditer(spelled.text, **{'overlapped': True} if literal else {}):
+            if match.start() == match.end(): continue
+            span = spelled.span(*match.span(), after_space=not literal)
+            if span is None:
+                halves += 1
+                near = spelled.text[max(0, match.start() - 8):match.end() + 8]
+                example = example or f'{match[0]!r} in {near!r}'
+                continue
+            place.append(start + span[1])
+            width.append(span[1] - span[0] + 1)
+    return Spans.join([Spans(np.array(place, int), np.array(width, int), halves, example)])
+
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00005
+def is_pattern(target)->bool:
+    "Whether a target is a compiled regular expression."
+    return hasattr(target, 'finditer') and hasattr(target, 'pattern')
+
+def validate_target(
+    target, # a text, a pattern, or a list of these; anything, in error
+)->list: # of texts and patterns; raises ValueError
+    "A target as a list of what it may look like."
+    spellings = [target] if isinstance(target, str) or is_pattern(target) else target
+    if not isinstance(spellings, (list, tuple)) or not spellings:
+        raise ValueError("a token is asked for by its text, such as ' the', by several spellings, "
+                         "such as [' the', ' The'], or by a pattern, such as re.compile('[0-9]+'); "
+                         f'got {target!r:.60}')
+    for spelling in spellings:
+        if is_pattern(spelling) and isinstance(spelling.pattern, bytes):
+            raise ValueError(f'{spelling.pattern!r:.60} is a pattern of bytes: compile a str')
+        if not (isinstance(spelling, str) and spelling) and not is_pattern(spelling):
+            raise ValueError("a token is asked for by its text, such as ' the', or by a pattern; "
+                             f'got {spelling!r:.60}')
+    if len({*map(str, spellings)}) < len(spellings):
+        raise ValueError(f'a spelling is given twice: {target!r:.80}')
+    return [*spellings]
+
+def spans(
+    tokens:Tokens, # where to look
+    tokenizer, # the tokenizer that made them, or the LM that has it
+    target, # a text, a pattern, or a list of these
+    whole_word:bool=True, # of texts: leave out hits that a longer word goes on from
+)->Spans: # raises ValueError for what is no target
+    "All matches of a target."
+    validate_tokens(tokens)
+    tokenizer, several = tokenizer_of(tokenizer), []
+    for spelling in validate_target(target):
+        if is_pattern(spelling):
+            several.append(search(tokens, tokenizer, spelling, False))
+            continue
+        ids = text_ids(tokenizer, spelling)
+        if len(ids) > 1:
+            pattern = regex.compile(regex.escape(spelling, special_only=True))
+            matches = search(tokens, tokenizer, pattern, True)
+        else:
+            place = np.flatnonzero(tokens.ids == ids[0])
+            matches = Spans(place, np.ones(len(place), int))
+        if whole_word:
+            whole = np.zeros(len(matches), bool)
+            for token in np.unique(tokens.ids[matches.place]):
+                same = tokens.ids[matches.place] == token
+                whole[same] = whole_words(tokens, tokenizer, matches.place[same])
+            # a half of a token is then one of a longer word
+            matches = Spans(matches.place[whole], matches.width[whole])
+        several.append(matches)
+    return Spans.join(several)
+
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00006
+def find(
+    tokens:Tokens, # where to look
+    tokenizer, # the tokenizer that made them, or the LM that has it
+    target, # a text such as ' the', a compiled pattern, or a list of these: several spellings
+    whole_word:bool=True, # of texts: leave out hits that a longer word goes on from
+)->np.ndarray: # places in `tokens.ids`, increasing; of several tokens the last one's
+    "All places of a word, of several spellings, or of a pattern."
+    return spans(tokens, tokenizer, target, whole_word).place

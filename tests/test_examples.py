@@ -87,9 +87,9 @@ def test_windows_at_the_very_edge(lm):
         (dict(targets={'a': ' the', 'b': ' the'}), 'two or more different tokens'),
         (
             dict(targets={'the': ' the', 'x': ' aardvark'}),
-            r"' aardvark' is not one token .* but 4: Ġa \| ard \| v \| ark",
+            "class 'x' .' aardvark'.: 100 windows asked for, 16 found. The target occurs 17 times",
         ),
-        (dict(targets={'the': ' the', 'x': ''}), 'is not one token .* but 0: nothing'),
+        (dict(targets={'the': ' the', 'x': ''}), 'by its text'),
         (dict(before=10**6), '100 windows asked for, 0 found'),
     ],
 )
@@ -131,7 +131,7 @@ def test_wordpiece_and_sentencepiece_words():
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token=unknown)
         small = tokenize(documents('an owl', 'another', 'an, owl'), tokenizer)
         assert list(small.document_of(find(small, tokenizer, ' an'))) == expected
-        with pytest.raises(ValueError, match='is not one token'): token_id(tokenizer, 'zebra')
+        with pytest.raises(ValueError, match='not in the vocabulary'): token_id(tokenizer, 'zebra')
 
 
 def test_show(examples, capsys):

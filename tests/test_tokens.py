@@ -1,4 +1,5 @@
 """Tokenizers of every kind: where words end, what stays text, and what comes before it."""
+import re
 import warnings
 
 import numpy as np
@@ -24,6 +25,7 @@ from sparse_probing.tokens import (
     bos_ids,
     control_tokens,
     encode,
+    spans,
     token_texts,
     unspaced,
 )
@@ -483,7 +485,7 @@ def test_an_lm_in_place_of_its_tokenizer(lm, tokens, capsys):
             'batch must be at least 1',
         ),
         (lambda lm, tokens: token_id(lm, 5), "by its text, such as ' the'; got 5"),
-        (lambda lm, tokens: find(tokens, lm, [' the']), "by its text, such as ' the'"),
+        (lambda lm, tokens: find(tokens, lm, {' the'}), "by its text, such as ' the'"),
         (lambda lm, tokens: find('the text', lm, ' the'), 'tokens are what'),
         (
             lambda lm, tokens: from_texts(['a', 'b'], 'ab', lm, longest='9'),
@@ -514,3 +516,107 @@ def test_a_word_without_its_space_is_warned_of_once(lm):
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             contrast(tokens, lm, quiet, n=1, before=0, after=0)
+
+
+# ---- words of several tokens, spellings and patterns, against a search of the decoded text
+
+
+def documents(*texts): return [Document(text=text, id=str(k)) for k, text in enumerate(texts)]
+
+
+def small_tokenizers():
+    """A tokenizer of each kind of vocabulary, made here."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    words = ['un', 'der', 'stand', 'the', 'cat', '.', ',', 'a', '1', '2']
+    piece = Tokenizer(models.WordPiece(
+        {w: k for k, w in enumerate(['[UNK]', *words, *(f'##{w}' for w in words)])},
+        unk_token='[UNK]'))
+    piece.pre_tokenizer, piece.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    pieces = [('<unk>', 0.)] + [(w, -2.) for w in words] + [(f'▁{w}', -2.) for w in words]
+    meta = Tokenizer(models.Unigram(pieces, unk_id=0))
+    meta.pre_tokenizer, meta.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    level = Tokenizer(models.WordLevel({w: k for k, w in enumerate(['<unk>', *words])}, '<unk>'))
+    level.pre_tokenizer = pre_tokenizers.Whitespace()
+    return {'WordPiece': PreTrainedTokenizerFast(tokenizer_object=piece, unk_token='[UNK]'),
+            'Unigram': PreTrainedTokenizerFast(tokenizer_object=meta, unk_token='<unk>'),
+            'WordLevel': PreTrainedTokenizerFast(tokenizer_object=level, unk_token='<unk>')}
+
+
+def by_brute_force(tokens, tokenizer, pattern, after_space):
+    """(last token, width) of each match in the decoded text, by decoding every beginning of it."""
+    texts, hits = token_texts(tokenizer), set()
+    def text_of(ids):
+        plain = ''.join(texts[k] for k in ids)
+        return plain if '\ufffd' not in plain else tokenizer.decode(ids)
+    for start, stop in zip(tokens.starts, tokens.ends):
+        ids = tokens.ids[start:stop]
+        whole, border = text_of(ids), {}
+        for k in range(len(ids) + 1): # a beginning that ends within a letter is none of the text
+            beginning = text_of(ids[:k])
+            if whole.startswith(beginning): border.setdefault(len(beginning), k)
+        for match in pattern.finditer(whole):
+            first = max(p for p in border if p <= match.start())
+            space = whole[first:match.start()]
+            inside = space and not (after_space and space.isspace())
+            if inside or match.end() not in border or not match[0]: continue
+            last = border[match.end()]
+            hits.add((int(start + last - 1), last - border[first]))
+    return hits
+
+
+SMALL_TEXTS = 'the cat understand the cat.', 'understand', 'a cat, the understand. 12 a', 'the the cat'
+
+
+@pytest.mark.parametrize('kind', ['WordPiece', 'Unigram', 'WordLevel'])
+@pytest.mark.parametrize('pattern', [' understand', ' the cat', 'cat', r'(?:the )+cat', r'\bcat\b',
+                                     '^.*cat', 'cat$', r'(?<=the )cat', '1 ?2', 'nothing', 'nder'])
+def test_matches_are_those_of_a_search_of_the_decoded_text(kind, pattern):
+    tokenizer = small_tokenizers()[kind]
+    tokens = tokenize(documents(*SMALL_TEXTS), tokenizer)
+    compiled = re.compile(pattern)
+    hits = spans(tokens, tokenizer, compiled)
+    wanted = by_brute_force(tokens, tokenizer, compiled, True)
+    assert set(zip(hits.place.tolist(), hits.width.tolist())) == wanted
+
+
+REAL = ('An aardvark met two aardvarks. The aardvark, an old one, left.',
+        'Naïve café 🙂🙂 and 日本語 text; 🙂 again: e\u0301.', 'On 3 May 1998 and in 2024, not 12345.',
+        'New York, New York! In New Yorker style.')
+
+
+@pytest.mark.parametrize('target, after_space', [
+    (' aardvark', False), (' New York', False), (' café', False), (' 🙂🙂', False), (' 日本語', False),
+    (re.compile(r'\b\d{4}\b'), True), (re.compile('🙂'), True), (re.compile('日本'), True),
+    (re.compile(r'\baardvarks?\b'), True), (re.compile('ardvark'), True), (re.compile('é'), True),
+    (re.compile(r'[A-Z]\w+ York\b'), True), (re.compile(r'^\w+'), True), (re.compile('zq'), True)])
+def test_matches_on_a_real_tokenizer(lm, target, after_space):
+    tokens = tokenize(documents(*REAL), lm)
+    compiled = re.compile(re.escape(target)) if isinstance(target, str) else target
+    hits = spans(tokens, lm, target, whole_word=False)
+    wanted = by_brute_force(tokens, lm.tokenizer, compiled, after_space)
+    assert set(zip(hits.place.tolist(), hits.width.tolist())) == wanted
+    matches = sum(len(compiled.findall(lm.tokenizer.decode(tokens.ids[a:b])))
+                  for a, b in zip(tokens.starts, tokens.ends))
+    assert len(hits) + hits.halves == matches
+
+
+def test_a_word_of_several_tokens_is_a_whole_word(lm):
+    tokens = tokenize(documents(*REAL), lm)
+    assert len(find(tokens, lm, ' New York')) == 1 # 'New York' opens the text, 'New Yorker' goes on
+    assert len(find(tokens, lm, ' New York', whole_word=False)) == 2
+
+
+def test_spellings_are_a_union_and_the_longest_match_wins(lm, tokens):
+    the, The = (find(tokens, lm, text) for text in (' the', ' The'))
+    assert find(tokens, lm, [' the', ' The']).tolist() == sorted([*the, *The])
+    small = tokenize(documents('In New York today.'), lm)
+    both = spans(small, lm, [' York', ' New York'])
+    assert both.width.tolist() == [2] and len(both) == 1
+
+
+@pytest.mark.parametrize('target', ['', [], [[' the']], [' the', ' the'], [' the', ''], 260, None, {},
+                                    re.compile(b'the'), [re.compile('a'), re.compile('a')],
+                                    '<|endoftext|>', [' the', 5]])
+def test_what_is_no_target_is_refused(lm, tokens, target):
+    with pytest.raises(ValueError): find(tokens, lm, target)
