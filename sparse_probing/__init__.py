@@ -35,7 +35,7 @@ PUBLIC = {
 __version__ = "0.1.0"
 
 ROOMS = {'bench', 'carriers', 'cli', 'contexts', 'course', 'extras', 'files', 'fingerprints',
-         'ledger', 'matrix', 'plots', 'subsets'}
+         'ledger', 'matrix', 'plots', 'report', 'subsets'}
 
 warnings.filterwarnings('ignore', 'IProgress not found')
 
