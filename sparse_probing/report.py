@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../nbs/lib/report.ipynb #649d69d4
 import base64
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -78,8 +77,10 @@ def cells_of(
     whole_numbers = all(isinstance(value, (int, np.integer)) for value in present)
     decimals = 0 if whole_numbers else decimals_of(present)
     texts = [text_of_number(value, decimals) for value in values]
-    if whole_numbers: texts = [text.replace(',', '') for text in texts] # a neuron's number is a name
-    return [(text, '' if is_missing(v) else repr(float(v))) for text, v in zip(texts, values)]
+    if whole_numbers: # a neuron's number is a name, and has no commas
+        texts = [text.replace(',', '') for text in texts]
+    return [(text, '' if is_missing(v) else repr(float(v)).replace('inf', 'Infinity'))
+            for text, v in zip(texts, values)]
 
 # %% ../nbs/lib/report.ipynb #e0711b04
 DRAWN = {'svg.hashsalt': 'sparse_probing', 'svg.fonttype': 'path'}
@@ -180,6 +181,8 @@ def validate_steps(
         if len(neurons) != len(sizes): raise ValueError(
             f'at C = {value:.3g} there are {len(neurons)} neurons and {len(sizes)} coefficients: '
             'give one coefficient for each neuron')
+        if not np.isfinite(np.asarray(sizes, float)).all(): raise ValueError(
+            f'at C = {value:.3g} the coefficients are {tuple(sizes)}: give finite numbers')
 
 # %% ../nbs/lib/report.ipynb #5598dd5f
 LISTED = 30 # neurons of a step that are listed, the largest coefficients first
@@ -202,14 +205,14 @@ def neurons_of(
 )->dict: # bars to draw, and how many more there are
     "The neurons of a step, largest coefficient first."
     pairs = sorted(zip(step.neurons, step.coefficients), key=lambda pair: (-abs(pair[1]), pair[0]))
-    bars = [dict(neuron=str(neuron), size=f'{size:+.3g}', percent=round(50 * abs(size) / largest, 1),
-                 side='minus' if size < 0 else 'plus',
-             came_in=before is not None and neuron not in before)
+    bars = [dict(neuron=str(neuron), size=f'{size:+.3g}', side='minus' if size < 0 else 'plus',
+                 percent=round(float(50 * abs(size) / largest), 1),
+                 came_in=before is not None and neuron not in before)
             for neuron, size in pairs[:LISTED]]
     return dict(bars=bars, more=max(0, len(pairs) - LISTED))
 
 # %% ../nbs/lib/report.ipynb #c505546c
-CURVE = dict(left=46, right=410, top=12, bottom=132) # the edges of the axes in a box of 420 x 170
+CURVE = dict(left=46, right=410, top=12, bottom=132) # edges of the axes in a box of 420 x 170
 
 def scaled(
     values:np.ndarray, # (m,), some may be NaN
@@ -265,7 +268,8 @@ class Steps:
 
     def view(self)->dict:
         "What the template asks for."
-        table = self.table.assign(**{name: self.table.get(name, np.nan) for name in ('low', 'high')})
+        ends = {name: self.table.get(name, np.nan) for name in ('low', 'high')}
+        table = self.table.assign(**ends)
         sizes = [abs(size) for row in table.coefficients for size in row]
         largest, curve, steps, before = max(sizes, default=0) or 1, curve_of(table), [], None
         for k, step in enumerate(table.itertuples()):
@@ -354,7 +358,7 @@ TEXT = """
 .report .title { font-size: 1.9rem; } .report .heading { font-size: 1.4rem; }
 .report :is(p, dl, ul) { max-width: 72ch; margin: 0 0 .7rem; padding: 0; }
 .report a { color: var(--accent); text-underline-offset: .15em; }
-.report :is(a, button, summary, input, [tabindex]):focus-visible {
+.report :is(a, button, summary, input, [tabindex="0"]):focus-visible {
   outline: 3px solid var(--accent); outline-offset: 2px; border-radius: .2rem; }
 .report .skip { position: absolute; left: 1rem; top: -4rem; padding: .4rem .8rem;
   background: var(--page); z-index: 1; } .report .skip:focus { top: .5rem; }
@@ -364,7 +368,8 @@ TEXT = """
 .report section { margin-top: 2.6rem; padding-top: 1.4rem; border-top: 1px solid var(--line); }
 .report .rung { display: block; font-size: .9rem; color: var(--quiet); font-weight: 400; }
 .report .badge { display: inline-block; font-size: .8rem; font-weight: 600; padding: 0 .5rem;
-  border: 1px solid currentColor; border-radius: 1rem; vertical-align: .2em; line-height: 1.5; }
+  border: 1px solid currentColor; border-radius: 1rem; vertical-align: .2em; line-height: 1.5;
+  color: inherit; background: none; }
 """
 
 # %% ../nbs/lib/report.ipynb #bdcd1445
@@ -372,7 +377,8 @@ LISTS = """
 .report :is(.rungs, .contents ol) { list-style: none; margin: 0 0 .7rem; padding: 0; }
 .report .rungs { display: flex; flex-wrap: wrap; gap: .4rem; }
 .report .rungs li { padding: .1rem .7rem; border: 1px solid var(--line); border-radius: 1rem;
-  background: var(--panel); margin: 0; } .report .rungs .no { background: none; border-style: dashed; }
+  background: var(--panel); margin: 0; }
+.report .rungs .no { background: none; border-style: dashed; }
 .report .rungs small { color: var(--quiet); font-size: .85em; }
 .report .contents { font-size: .92rem; } .report .contents strong { display: block; }
 .report .contents li { margin: .25rem 0; }
@@ -393,14 +399,15 @@ BLOCKS = """
 .report .caption { font-size: .92rem; margin-top: .5rem; }
 .report .scroll { overflow-x: auto; max-width: 100%; }
 .report .paper { background: #fff; color: #1d2125; color-scheme: light; border-radius: .4rem;
-  padding: .4rem; } .report .paper img { display: block; max-width: 100%; height: auto; }
+  padding: .4rem; --accent: #0b5a8f; }
+.report .paper img { display: block; max-width: 100%; height: auto; }
 .report table { border-collapse: collapse; font-size: .92rem; margin: 0; line-height: 1.4; }
-.report table.sorted-by { font-variant-numeric: tabular-nums; }
+.report tr { background: none !important; } /* a notebook has stripes, by day only */
 .report :is(th, td) { text-align: left; padding: .3rem .75rem; vertical-align: top;
   border: 0; border-bottom: 1px solid var(--line); background: none; }
 .report thead th { border-bottom: 2px solid var(--quiet); vertical-align: bottom; }
 .report .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.report :is(td, th):not(.number) { max-width: 28rem; white-space: pre-wrap; }
+.report .sorted-by :is(td, th):not(.number) { max-width: 28rem; white-space: pre-wrap; }
 .report .ending :is(th, td) { overflow-wrap: anywhere; }
 .report pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: .6rem;
   color: inherit; background: var(--panel); font: .85rem/1.5 ui-monospace, Consolas, monospace; }
@@ -441,16 +448,20 @@ PLACES = """
 @media screen and (max-width: 40rem) {
   .report .title { font-size: 1.5rem; } .report .verdict p { font-size: 1.1rem; }
   .report .paper img.wide { min-width: 32rem; }
-  .report .bars li { grid-template-columns: 4rem 1fr 4rem 3rem; }
+  .report .bars li { grid-template-columns: 4rem 1fr 4rem 4rem; }
 }
-@media (prefers-reduced-motion: no-preference) { html:has(.report.whole) { scroll-behavior: smooth; } }
+@media (prefers-reduced-motion: no-preference) {
+  html:has(.report.whole) { scroll-behavior: smooth; }
+}
 @media print {
-  .report { padding: 0; font-size: 10.5pt; } .report :is(.skip, .live, .told) { display: none; }
+  .report { padding: 0; font-size: 10.5pt; }
+  .report :is(.skip, .live, .told, .marker) { display: none; }
   .report details::details-content { content-visibility: visible; block-size: auto; }
   .report summary { list-style: none; color: inherit; }
+  .report table { font-size: 8.5pt; } .report .tok { print-color-adjust: exact; }
   .report .scroll { overflow: visible; } .report th button::after { content: none; }
   .report :is(td, th):not(.number) { overflow-wrap: anywhere; }
-  .report :is(.figure, tr, pre, .verdict, .heatmap) { break-inside: avoid; }
+  .report :is(.drawing, tr, pre, .verdict, .heatmap) { break-inside: avoid; }
   .report :is(h1, h2, h3) { break-after: avoid; } .report section { margin-top: 1.4rem; }
 }
 """
@@ -553,8 +564,8 @@ function watchBoxes(boxes) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute('tabindex');
   });
-  new ResizeObserver(look).observe(document.documentElement);
-  look();
+  const watcher = new ResizeObserver(look);
+  boxes.forEach(box => watcher.observe(box));
 }
 for (const report of document.querySelectorAll('.report:not([data-ready])')) {
   const all = name => [...report.querySelectorAll(name)];
@@ -576,7 +587,7 @@ SCRIPT = f'(() => {{{SORT}{SLIDE}{TELL}{START}}})();'
 
 # %% ../nbs/lib/report.ipynb #b9ede56d
 FIGURE = """
-<figure class="block figure">
+<figure class="block drawing">
 <div class="scroll paper" tabindex="0" role="group" aria-label="Figure">
 <img src="{{ see.source }}" alt="{{ block.alt }}" width="{{ see.width }}" height="{{ see.height }}"
 {%- if see.width > 500 %} class="wide"{% endif %}></div>
@@ -585,7 +596,7 @@ FIGURE = """
 </figure>
 """
 TABLE = """
-<div class="scroll" tabindex="0" role="group" aria-label="Table">
+<div class="scroll" tabindex="0" role="group" aria-label="Table. {{ block.caption }}">
 <table class="sorted-by"><thead><tr>
 {% for name, numbers in see.heads -%}
 <th scope="col"{% if numbers %} class="number"{% endif %}>{{ name }}</th>
@@ -634,10 +645,13 @@ aria-label="{{ block.label }} along C, from {{ see.curve.first }} to {{ see.curv
 <circle class="dot" r="2.5" cx="{{ step.x }}" cy="{{ step.y }}"/>{% endfor %}
 <circle class="marker" r="7" visibility="hidden"/>
 <text x="{{ edges.left - 6 }}" y="{{ edges.top + 4 }}" text-anchor="end">{{ see.curve.top }}</text>
-<text x="{{ edges.left - 6 }}" y="{{ edges.bottom }}" text-anchor="end">{{ see.curve.floor }}</text>
+<text x="{{ edges.left - 6 }}" y="{{ edges.bottom }}" text-anchor="end"
+>{{ see.curve.floor }}</text>
 <text x="{{ edges.left }}" y="{{ edges.bottom + 18 }}">{{ see.curve.first }}</text>
-<text x="{{ edges.right }}" y="{{ edges.bottom + 18 }}" text-anchor="end">{{ see.curve.last }}</text>
-<text x="228" y="{{ edges.bottom + 34 }}" text-anchor="middle">C, on a log axis; upwards {{ block.label }}</text>
+<text x="{{ edges.right }}" y="{{ edges.bottom + 18 }}" text-anchor="end"
+>{{ see.curve.last }}</text>
+<text x="228" y="{{ edges.bottom + 34 }}" text-anchor="middle"
+>C, on a log axis; upwards: {{ block.label }}</text>
 </svg>
 """
 
@@ -688,7 +702,8 @@ REST = """
 """
 VALUE = """
 {% if value is mapping %}<table><tbody>{% for name, text in value.items() -%}
-<tr><th scope="row">{{ name }}</th><td>{% with value = text %}{% include 'value' %}{% endwith %}</td></tr>
+<tr><th scope="row">{{ name }}</th>
+<td>{% with value = text %}{% include 'value' %}{% endwith %}</td></tr>
 {%- endfor %}</tbody></table>
 {%- elif '\\n' in value|string or name == 'call' %}<pre>{{ value }}</pre>
 {%- else %}{{ value }}{% endif %}
