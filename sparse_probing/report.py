@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from jinja2 import DictLoader, Environment, StrictUndefined
+from matplotlib.figure import Figure as Drawn
 
 from .files import whole
 
@@ -84,28 +85,47 @@ def cells_of(
 
 # %% ../nbs/lib/report.ipynb #e0711b04
 DRAWN = {'svg.hashsalt': 'sparse_probing', 'svg.fonttype': 'path'}
-UNDATED = dict.fromkeys(['Date', 'Creator', 'Format', 'Type'])
+UNDATED = {'svg': dict.fromkeys(['Date', 'Creator', 'Format', 'Type']), 'png': {'Software': None}}
+SHARP = 160 # dots per inch of a PNG
 
-def svg_of(
+def drawing(
     figure, # a matplotlib Figure, or Axes, whose whole figure is drawn
-)->str: # raises TypeError for anything else
-    "A figure as SVG, the same bytes each time."
-    drawn = figure.get_figure(root=True) if hasattr(figure, 'get_figure') else None
-    if not isinstance(drawn, matplotlib.figure.Figure): raise TypeError(
-        f'a figure is {figure!r}: give a matplotlib Figure, or the Axes that were drawn on')
-    text = StringIO()
+)->Drawn: # raises TypeError for anything else
+    "The figure that something is, or is a part of."
+    whole_one = figure.get_figure(root=True) if hasattr(figure, 'get_figure') else None
+    if isinstance(whole_one, Drawn): return whole_one
+    raise TypeError(f'a figure is {figure!r}: give a matplotlib Figure, or Axes that were drawn on')
+
+def picture(
+    figure, # a matplotlib Figure, or Axes, whose whole figure is drawn
+    kind:str='svg', # or 'png'
+)->bytes:
+    "A figure as a file, the same bytes each time."
+    drawn, content = drawing(figure), BytesIO()
     with matplotlib.rc_context(DRAWN):
         for _ in range(2): drawn.draw_without_rendering() # a layout is settled when drawn again
-        drawn.savefig(text, format='svg', bbox_inches='tight', facecolor='white',
-                      metadata=UNDATED)
-    return text.getvalue()[text.getvalue().index('<svg'):]
+        drawn.savefig(content, format=kind, bbox_inches='tight', facecolor='white', dpi=SHARP,
+                      metadata=UNDATED[kind])
+    return content.getvalue()
+
+# %% ../nbs/lib/report.ipynb #c750c556
+LARGEST = 150_000 # bytes of an SVG picture: with twelve, the page stays under 3 MB
 
 def size_of(
-    svg:str, # as matplotlib writes it
+    svg:bytes, # as matplotlib writes it
 )->tuple[int, int]: # width and height in CSS pixels
     "How large a picture is."
-    points = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
+    points = re.search(rb'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
     return tuple(round(float(length) * 96 / 72) for length in points)
+
+def source_of(
+    figure, # a matplotlib Figure, or Axes, whose whole figure is drawn
+)->tuple[str, tuple[int, int]]: # a `data:` address, and the size in CSS pixels
+    "A picture that needs no file."
+    content, kind = picture(figure), 'svg+xml'
+    size = size_of(content)
+    if len(content) > LARGEST: content, kind = picture(figure, 'png'), 'png'
+    return f'data:image/{kind};base64,{base64.b64encode(content).decode()}', size
 
 # %% ../nbs/lib/report.ipynb #8e47b066
 @dataclass
@@ -117,13 +137,12 @@ class Figure:
     shows_not:str # a sentence: what it does not show
     template:ClassVar[str] = 'figure'
 
-    def __post_init__(self): self.svg = svg_of(self.figure) # as it is now, whatever is drawn later
+    def __post_init__(self): # the figure as it is now, whatever is drawn on it later
+        self.source, self.size = source_of(self.figure)
 
     def view(self)->dict:
         "What the template asks for."
-        code = base64.b64encode(self.svg.encode()).decode()
-        width, height = size_of(self.svg)
-        return dict(source=f'data:image/svg+xml;base64,{code}', width=width, height=height)
+        return dict(source=self.source, width=self.size[0], height=self.size[1])
 
 # %% ../nbs/lib/report.ipynb #c082b9af
 SHOWN = 50 # rows of a table on the page
@@ -141,7 +160,7 @@ def columns_of(
 )->list[tuple[str, list]]: # a name and its cells, as `cells_of` gives them
     "The columns of a table as they are shown."
     named = any(name is not None for name in table.index.names)
-    shown = table[:SHOWN].reset_index() if named else table[:SHOWN]
+    shown = table[:SHOWN].reset_index(allow_duplicates=True) if named else table[:SHOWN]
     names = [' '.join(map(str, n)) if isinstance(n, tuple) else str(n) for n in shown.columns]
     return [(name, cells_of(shown.iloc[:, k])) for k, name in enumerate(names)]
 
