@@ -74,9 +74,9 @@ def page():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(400, 30)), np.repeat([0, 1], 200)
     coef = np.linspace(-1, 1, 30) * (np.arange(30) % 3 == 0)
-    figures = [Figure(plots.selected_neurons(X, y, coef, ('the', 'an')), f'Figure {k}.', 'Points.',
-                      'Whether the model uses them.') for k in range(12)]
-    plt.close('all')
+    ax = plots.selected_neurons(X, y, coef, ('the', 'an')) # thousands of points
+    figures = 12 * [Figure(ax, 'Ten neurons.', 'Points.', 'Whether the model uses them.')]
+    plt.close()
     columns = [f'column {k} is long' for k in range(14)]
     wide = pd.DataFrame(rng.normal(size=(80, 14)), columns=columns)
     wide.loc[3, 'column 0 is long'] = np.nan
@@ -166,8 +166,8 @@ def test_every_field_that_takes_text_is_walked_over():
         'title', 'question', 'verdict', 'plan', 'sections', 'ending'}
 
 
-# How often a text of `page_of` stands in its body: at the top, in the line of the rungs, the plan, the
-# two sections, the figure, grid, steps and heatmaps, and in the ending; attributes are not counted.
+# How often a text of `page_of` stands in its body: at the top, in the line of the rungs, in the plan,
+# the two sections, the figure, grid, steps and heatmaps, and the ending; not those in attributes.
 IN_TEXT = 4 + 2 + 2 + (5 + 4) + (2 + 6 + 3 + 4) + (2 + 1 + 3)
 IN_CONTENTS = {'html': 2, 'fragment': 0}
 
