@@ -647,7 +647,9 @@ STEPS = """
 <div class="live" hidden>
 <label class="slider">Move along C <input type="range" min="0" max="{{ see.steps|length - 1 }}"
 value="{{ see.start }}"></label>
-<p class="now"></p><ol class="bars"></ol><p class="more"></p></div>
+<p class="now"></p><p class="caption">Neurons that are in, and their coefficients, the largest first.
+What the step before did not have is marked “came in”.</p>
+<ol class="bars"></ol><p class="more"></p></div>
 <details open><summary>All steps as a table</summary>{% include 'table' %}</details>
 <script type="application/json">{{ see.steps|tojson }}</script></div>
 """

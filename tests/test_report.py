@@ -166,7 +166,7 @@ def test_every_field_that_takes_text_is_walked_over():
         'title', 'question', 'verdict', 'plan', 'sections', 'ending'}
 
 
-# How often a text of `page_of` stands in its body: at the top, in the line of the rungs, in the plan,
+# How often a text of `page_of` stands in its body, at the top, in the line of the rungs, in the plan,
 # the two sections, the figure, grid, steps and heatmaps, and the ending; not those in attributes.
 IN_TEXT = 4 + 2 + 2 + (5 + 4) + (2 + 6 + 3 + 4) + (2 + 1 + 3)
 IN_CONTENTS = {'html': 2, 'fragment': 0}
