@@ -426,8 +426,10 @@ BLOCKS = """
   border: 0; border-bottom: 1px solid var(--line); background: none; }
 .report thead th { border-bottom: 2px solid var(--quiet); vertical-align: bottom; }
 .report .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.report .sorted-by :is(td, th):not(.number) { max-width: 28rem; white-space: pre-wrap; }
-.report .ending :is(th, td) { overflow-wrap: anywhere; }
+.report .sorted-by :is(td, th):not(.number) { min-width: 7rem; max-width: 28rem;
+  white-space: pre-wrap; }
+.report .ending td { overflow-wrap: anywhere; }
+.report :is(.ending :is(h3, h5), .heatmap) { margin-top: 1.4rem; }
 .report pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; padding: .6rem;
   color: inherit; background: var(--panel); font: .85rem/1.5 ui-monospace, Consolas, monospace; }
 .report th button { font: inherit; font-weight: 650; color: inherit; background: none; border: 0;
@@ -447,7 +449,8 @@ MOVING = """
 .report .curve .dot { fill: var(--plus); }
 .report .curve .marker { fill: var(--minus); stroke: var(--page); stroke-width: 2; }
 .report .slider { display: block; max-width: 30rem; font-weight: 650; }
-.report .slider input { display: block; width: 100%; accent-color: var(--accent); height: 2rem; }
+.report .slider input { display: block; accent-color: var(--accent); height: 2rem;
+  margin: 0 0 0 calc(11% - 8px); width: calc(86.7% + 16px); } /* as wide as the axis above */
 .report .now { font-weight: 650; min-height: 1.6em; }
 .report .bars { list-style: none; padding: 0; margin: 0 0 .5rem; max-width: 34rem; }
 .report .bars li { display: grid; grid-template-columns: 6rem 1fr 4.5rem 4.5rem; gap: .5rem;
@@ -457,6 +460,7 @@ MOVING = """
 .report .bars i { position: absolute; height: 100%; left: 50%; background: var(--plus); }
 .report .bars .minus i { left: auto; right: 50%; background: var(--minus); }
 .report .bars .size { text-align: right; }
+.report .bars strong { font-size: .85rem; white-space: nowrap; }
 .report summary { cursor: pointer; color: var(--accent); }
 .report .told { min-height: 1.6em; font-size: .92rem; margin: .3rem 0 0; }
 .report .token-heatmap { margin: 0; } .report .tok:hover { outline: 2px solid #1d2125; }
@@ -647,7 +651,8 @@ STEPS = """
 <div class="live" hidden>
 <label class="slider">Move along C <input type="range" min="0" max="{{ see.steps|length - 1 }}"
 value="{{ see.start }}"></label>
-<p class="now"></p><p class="caption">Neurons that are in, and their coefficients, the largest first.
+<p class="now"></p>
+<p class="caption">Neurons that are in, and their coefficients, the largest first.
 What the step before did not have is marked “came in”.</p>
 <ol class="bars"></ol><p class="more"></p></div>
 <details open><summary>All steps as a table</summary>{% include 'table' %}</details>

@@ -38,10 +38,11 @@ def heatmap(tokens, titles=()):
 
 def steps_table(name=7):
     """A path of four steps, with a missing score and an interval."""
+    kind = type(name)
     return pd.DataFrame({
         'C': [.001, .01, .1, 1], 'nonzero': [0, 1, 2, 40], 'score': [.5, np.nan, .8, .91],
         'low': [.45, np.nan, .78, .88], 'high': [.55, np.nan, .83, .93],
-        'neurons': [(), (name,), (name, 9), (*range(10, 49), name)],
+        'neurons': [(), (name,), (name, kind(9)), (*map(kind, range(10, 49)), name)],
         'coefficients': [(), (.5,), (.7, -.2), (*np.linspace(-1, 1, 39), .9)]})
 
 
@@ -166,7 +167,7 @@ def test_every_field_that_takes_text_is_walked_over():
         'title', 'question', 'verdict', 'plan', 'sections', 'ending'}
 
 
-# How often a text of `page_of` stands in its body, at the top, in the line of the rungs, in the plan,
+# How often a text of `page_of` stands in its body: at the top, in the line of the rungs, the plan,
 # the two sections, the figure, grid, steps and heatmaps, and the ending; not those in attributes.
 IN_TEXT = 4 + 2 + 2 + (5 + 4) + (2 + 6 + 3 + 4) + (2 + 1 + 3)
 IN_CONTENTS = {'html': 2, 'fragment': 0}
