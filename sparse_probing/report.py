@@ -473,9 +473,6 @@ PLACES = """
   .report .paper img.wide { min-width: 32rem; }
   .report .bars li { grid-template-columns: 4rem 1fr 4rem 4rem; }
 }
-@media (prefers-reduced-motion: no-preference) {
-  html:has(.report.whole) { scroll-behavior: smooth; }
-}
 @media print {
   .report { padding: 0; font-size: 10.5pt; }
   .report :is(.skip, .live, .told, .marker) { display: none; }
@@ -483,7 +480,8 @@ PLACES = """
   .report summary { list-style: none; color: inherit; }
   .report table { font-size: 8.5pt; } .report .tok { print-color-adjust: exact; }
   .report .scroll { overflow: visible; } .report th button::after { content: none; }
-  .report :is(td, th):not(.number) { overflow-wrap: anywhere; }
+  .report :is(td, th) { overflow-wrap: anywhere; padding: .15rem .3rem; }
+  .report :is(thead th, .sorted-by td:not(.number)) { white-space: normal; min-width: 0; }
   .report :is(.drawing, tr, pre, .verdict, .heatmap) { break-inside: avoid; }
   .report :is(h1, h2, h3) { break-after: avoid; } .report section { margin-top: 1.4rem; }
 }

@@ -351,6 +351,9 @@ def test_on_paper_all_folds_are_open_and_nothing_is_cut(opened):
     assert not tab.locator('.live').is_visible()
     assert not tab.locator('.skip').is_visible()
     assert tab.evaluate('getComputedStyle(document.body).color') == 'rgb(29, 33, 37)'
+    edges = tab.locator('table, img, pre, p').evaluate_all(
+        'all => all.map(element => element.getBoundingClientRect().right)')
+    assert max(edges) <= 700
     assert len(re.findall(rb'/Type\s*/Page\b', tab.pdf(format='A4'))) > 3
     assert not tab.locator('.steps details').evaluate('fold => fold.open') # as it was
 
