@@ -51,6 +51,19 @@ def text_of_number(
     text = f'{value:,.{decimals}f}'
     return f'{value:.2g}' if value and not float(text.replace(',', '')) else text
 
+# %% ../nbs/lib/report.ipynb #804b6f1d
+WIDE = 100 # the largest of a column divided by the smallest, above which digits matter
+
+def texts_of_numbers(
+    values:list, # numbers, not all of them missing
+)->list[str]:
+    "The numbers of a column as they are shown."
+    present = [value for value in values if not is_missing(value)]
+    if min(present) <= 0 or max(present) <= WIDE * min(present):
+        return [text_of_number(value, decimals_of(present)) for value in values]
+    return [f'{value:.3g}' if not is_missing(value) and value < 1000 else text_of_number(value, 0)
+            for value in values]
+
 # %% ../nbs/lib/report.ipynb #f90b06cc
 def text_of(
     value, # of a cell, of any type
@@ -76,10 +89,9 @@ def cells_of(
     present = [value for value in values if not is_missing(value)]
     if not present or not all(map(is_number, present)): return [(text_of(v), None) for v in values]
     whole_numbers = all(isinstance(value, (int, np.integer)) for value in present)
-    decimals = 0 if whole_numbers else decimals_of(present)
-    texts = [text_of_number(value, decimals) for value in values]
-    if whole_numbers: # a neuron's number is a name, and has no commas
-        texts = [text.replace(',', '') for text in texts]
+    # a neuron's number is a name, and has no commas
+    texts = ([text_of_number(value, 0).replace(',', '') for value in values] if whole_numbers else
+             texts_of_numbers(values))
     return [(text, '' if is_missing(v) else repr(float(v)).replace('inf', 'Infinity'))
             for text, v in zip(texts, values)]
 

@@ -424,6 +424,13 @@ def test_a_table_that_is_no_path_is_refused(message):
     with pytest.raises(ValueError, match=message): validate_steps(table)
 
 
+def test_no_two_values_of_C_look_the_same():
+    C = np.geomspace(.003, 1, 18)
+    table = pd.DataFrame([STEP] * 18).assign(C=C)
+    rows = Steps(table, 'AUC', '', 'path').view()['rows']
+    assert len({row[0][0] for row in rows}) == 18
+
+
 def test_a_path_of_one_step_and_one_without_scores_are_drawn():
     for table in (steps_table()[:1], steps_table().assign(score=np.nan, low=np.nan, high=np.nan)):
         steps = Steps(table, 'AUC', '', 'path')
