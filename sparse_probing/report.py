@@ -108,6 +108,17 @@ def drawing(
     if isinstance(whole_one, Drawn): return whole_one
     raise TypeError(f'a figure is {figure!r}: give a matplotlib Figure, or Axes that were drawn on')
 
+def settle(
+    drawn:Drawn,
+)->None:
+    "Draw until no axes move: a layout shifts a little each time, and the last one stays."
+    before = None
+    for _ in range(9):
+        drawn.draw_without_rendering()
+        places = [axes.get_position().bounds for axes in drawn.axes]
+        if places == before: break
+        before = places
+
 def picture(
     figure, # a matplotlib Figure, or Axes, whose whole figure is drawn
     kind:str='svg', # or 'png'
@@ -115,7 +126,7 @@ def picture(
     "A figure as a file, the same bytes each time."
     drawn, content = drawing(figure), BytesIO()
     with matplotlib.rc_context(DRAWN):
-        for _ in range(2): drawn.draw_without_rendering() # a layout is settled when drawn again
+        settle(drawn)
         drawn.savefig(content, format=kind, bbox_inches='tight', facecolor='white', dpi=SHARP,
                       metadata=UNDATED[kind])
     return content.getvalue()
