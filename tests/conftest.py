@@ -56,3 +56,17 @@ def tokens(lm): return tokenize(read_documents('wiki'), lm.tokenizer)
 
 @pytest.fixture(scope='session')
 def examples(lm, tokens): return contrast(tokens, lm.tokenizer, TARGETS)
+
+
+@pytest.fixture(scope='module') # what runs after the tests of a file is not to share its loop
+def browser():
+    """Chromium, as `python -m tools.browser` brings it."""
+    from playwright.sync_api import sync_playwright
+
+    from tools import browser as chromium
+    ready = chromium.starting()
+    if not ready: pytest.fail('these tests need Chromium, which `python -m tools.browser` brings')
+    with sync_playwright() as playwright:
+        started = chromium.launch(playwright, ready[0])
+        yield started
+        started.close()

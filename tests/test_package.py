@@ -14,8 +14,8 @@ from zipfile import ZipFile
 import nbformat
 import pytest
 import sparse_probing
-from helpers.house import (BELOW_A_LESSON, BELOW_A_ROOM, BOTTOM, LESSONS, MEETING_PLACE, PROBE_WING,
-                           ROOT, TEXT_WING, imports_of, modules)
+from helpers.house import (BELOW_A_LESSON, BELOW_A_ROOM, BOTTOM, LESSONS, MEETING_PLACE,
+                           ON_THE_BOTTOM, PROBE_WING, ROOT, TEXT_WING, imports_of, modules)
 from helpers.installs import (brought_by, build_wheel, copy_clone, install, link_packages,
                               make_python)
 from nbclient import NotebookClient
@@ -142,7 +142,8 @@ def test_the_front_door_knows_every_module():
 
 @pytest.mark.parametrize('module', ROOMS)
 def test_every_room_is_in_one_part_of_the_house(module):
-    assert sum(module in part for part in (TEXT_WING, PROBE_WING, MEETING_PLACE, BOTTOM)) == 1
+    parts = TEXT_WING, PROBE_WING, MEETING_PLACE, ON_THE_BOTTOM, BOTTOM
+    assert sum(module in part for part in parts) == 1
 
 
 @pytest.mark.parametrize('module', sorted(TEXT_WING & set(ROOMS)))
@@ -163,6 +164,11 @@ def test_the_meeting_place_needs_no_text_when_it_runs(module):
 @pytest.mark.parametrize('module', sorted(BOTTOM))
 def test_the_bottom_stands_on_nothing(module):
     assert IMPORTS[module][0] == set()
+
+
+@pytest.mark.parametrize('module', sorted(ON_THE_BOTTOM))
+def test_what_is_of_no_wing_knows_neither(module):
+    assert IMPORTS[module][0] <= BOTTOM
 
 
 @pytest.mark.parametrize('module', ROOMS)

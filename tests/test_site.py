@@ -11,11 +11,9 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
-from playwright.sync_api import sync_playwright
+from helpers.pages import CUT_OFF, violations
 
-from tools import browser as chromium
 from tools import docs
 from tools.sync import NOTEBOOKS, ROOT
 
@@ -25,15 +23,6 @@ def page_of(notebook): return notebook.relative_to(ROOT / 'nbs').with_suffix('.h
 
 PAGES = sorted(map(page_of, NOTEBOOKS))
 LESSONS = [path for path in NOTEBOOKS if path.parent.name == 'lessons']
-
-# What lies beyond the right edge of a narrow window, where no box of its own scrolls it into view.
-CUT_OFF = '''() => [...document.querySelectorAll('main *')].filter(element => {
-  if (element.getBoundingClientRect().right <= innerWidth + 1) return false;
-  if (element.closest('.visually-hidden')) return false;
-  for (let box = element; box.tagName !== 'MAIN'; box = box.parentElement)
-    if (/auto|scroll/.test(getComputedStyle(box).overflowX)) return false;
-  return true;
-}).map(element => element.outerHTML.slice(0, 200))'''
 
 # Code, output and tables that scroll sideways.
 SCROLLED = '''() => [...document.querySelectorAll('main pre, main .cell-output-display')]
@@ -54,7 +43,6 @@ ONE_OF_EACH_COLOUR = '''() => {
   document.querySelector('main').normalize();
 }'''
 OPEN_FOLDS = 'document.querySelectorAll("details").forEach(fold => fold.open = true)'
-BRIEF = {'resultTypes': ['violations']} # axe need not list all that is in order
 IS_DARK = 'dark => document.documentElement.classList.contains("quarto-dark") === dark'
 
 
@@ -81,16 +69,6 @@ def served(site):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}'
     server.shutdown()
-
-
-@pytest.fixture(scope='session')
-def browser():
-    ready = chromium.starting()
-    if not ready: pytest.fail('these tests need Chromium, which `python -m tools.browser` brings')
-    with sync_playwright() as playwright:
-        started = chromium.launch(playwright, ready[0])
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -299,13 +277,6 @@ def test_the_four_parts_are_those_of_the_sidebar(soups):
                      'IV At scale, and all together']
     headings = '#quarto-sidebar .sidebar-item-section > .sidebar-item-container .sidebar-item-text'
     assert set(parts) <= set(texts(soups['index.html'].select(headings)))
-
-
-def violations(tab):
-    """What axe finds, beyond what is minor."""
-    return [f'{violation["id"]}: {node["html"][:200]}'
-            for violation in Axe().run(tab, options=BRIEF).response['violations']
-            if violation['impact'] != 'minor' for node in violation['nodes'][:9]]
 
 
 @pytest.mark.parametrize('name', PAGES)

@@ -10,6 +10,7 @@ TEXT_WING = {'carriers', 'sources', 'tokens', 'examples', 'sites', 'contexts', '
 PROBE_WING = {'matrix', 'probe', 'solver', 'path', 'ksparse', 'subsets'}
 MEETING_PLACE = {'sweeps'}
 BOTTOM = {'plots', 'files', 'fingerprints', 'extras'}
+ON_THE_BOTTOM = {'report'} # of neither wing; knows no model, no text and no probe
 
 # What stands below a lesson, beside the lessons before it and `plots`.
 BELOW_A_LESSON = {
@@ -31,6 +32,7 @@ BELOW_A_ROOM = {
     'files': set(),
     'fingerprints': set(),
     'extras': set(),
+    'report': {'files'},
     'sites': set(),
     'matrix': set(),
     'carriers': {'files', 'extras'},
