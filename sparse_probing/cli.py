@@ -301,7 +301,7 @@ def sweep_examples(
     lm,               # the model
     task:list[str],   # names of labelled sets; where empty, tokens of a text
     text:str,         # where the documents are
-    target:list[str], # texts of tokens, one a class
+    target:list[str], # one a class, as `parse_target` takes it
     n:int,            # examples a class
     **options,        # `before`, `whole_word` and `bos` of `contrast`
 )->dict: # name -> Examples
@@ -309,31 +309,8 @@ def sweep_examples(
     from sparse_probing import contrast, load_task, read_documents, tokenize
     if task: return {name: load_task(name, lm, n, bos=options['bos']) for name in task}
     tokens = tokenize(read_documents(text), lm.tokenizer)
-    targets = {token: token for token in target}
+    targets = {text: parse_target(text) for text in target}
     return {side_by_side(target): contrast(tokens, lm, targets, n, **options)}
-
-# %% ../nbs/lib/cli.ipynb #d750f4e6
-def recorded(
-    lm,                  # the model
-    examples,            # what it reads
-    layers:list[int],    # layer numbers
-    positions:list[int], # places counted from the marked token
-    path:Path,           # of the file
-): # Activations; raises ValueError where the file holds others
-    "Record activations and keep them, or take those that were kept, if they are of the same."
-    from numpy import array_equal
-    from sparse_probing.activations import load_activations, record, save_activations
-    if not path.exists():
-        activations = record(lm, examples, layers, positions)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_activations(activations, path)
-        return activations
-    earlier = load_activations(path, lm.name)
-    same_places = earlier.layers == tuple(layers) and earlier.positions == tuple(positions)
-    same_ids = array_equal(earlier.examples.ids, examples.ids)
-    if same_places and same_ids and array_equal(earlier.examples.y, examples.y): return earlier
-    raise ValueError(f'{path} holds activations of other examples, layers or positions: '
-                     'choose another folder')
 
 # %% ../nbs/lib/cli.ipynb #43f5a348
 def draw_maps(
@@ -377,7 +354,8 @@ def report_sweep(
 def sweep(
     model:Model = 'smollm2',
     text:Source = 'wiki',
-    target:Annotated[list[str], Option(help='one token a class; give it twice')] = (' the', ' an'),
+    target:Annotated[list[str], Option(help=f'one a class, twice: {TARGET_FORMS}')
+                     ] = (' the', ' an'),
     task:Annotated[list[str], Option(help='a labelled set and not a text; several times')] = (),
     n:Annotated[int, Option(help='examples a class')] = 300,
     layers:Annotated[str|None, Option(help='such as 0,10,29 or 0:29; all where not given')] = None,
@@ -393,6 +371,7 @@ def sweep(
 ):
     "Probe every layer and position; write the table and the maps."
     from sparse_probing import KSparseProbe, load_lm
+    from sparse_probing.studies import recorded
     lm = load_lm(model)
     depths = numbers(layers) if layers else list(range(lm.layers))
     places = numbers(positions or ('0' if task else '-6:0'))
@@ -403,14 +382,14 @@ def sweep(
     activations = {}
     for name in examples:
         file = out / (f'activations-{name}.safetensors' if task else 'activations.safetensors')
-        activations[name] = recorded(lm, examples[name], depths, places, file)
+        activations[name] = recorded(lm, examples[name], depths, places, 'neurons', file)
     report_sweep(activations, probe, along, out, named=bool(task))
 
 # %% ../nbs/lib/cli.ipynb #2baf54b1
 RULES = 'capitalised', 'number', 'in_parentheses', 'starts_sentence'
 
 def harvest_targets(
-    target:list[str], # texts of tokens
+    target:list[str], # one a class, as `parse_target` takes it
     every:int|None,   # every n-th token is a class of its own, 'any'
     rule:str|None,    # one of RULES
 ): # the targets of `harvest`; raises ValueError
@@ -422,7 +401,7 @@ def harvest_targets(
     if rule: return getattr(tasks, rule)
     if every and 'any' in target:
         raise ValueError("'any' is the class of every n-th token: leave --every or that target out")
-    targets = {token: token for token in target}
+    targets = {text: parse_target(text) for text in target}
     return targets | {'any': every} if every else targets
 
 # %% ../nbs/lib/cli.ipynb #edffef55
@@ -443,7 +422,7 @@ def show_store(
 def harvest(
     out:Annotated[Path, Option(help='folder of the store')],
     layers:Annotated[str, Option(help='such as 3, or 0,10,29, or 0:29')],
-    target:Annotated[list[str], Option(help='one token a class, as " the"; several times')] = (),
+    target:Annotated[list[str], Option(help=f'one a class: {TARGET_FORMS}')] = (),
     every:Annotated[int|None, Option(help='every n-th token is a class too')] = None,
     rule:Annotated[str|None, Option(help=f'in place of targets: {", ".join(RULES)}')] = None,
     model:Model = 'smollm2',

@@ -98,10 +98,10 @@ def few_parts(
 )->list: # Steps, Figure, Grid
     "The path along C, and the curve along k."
     tables = study.rungs['few'].tables
-    curve, steps = tables['k'], tables['steps']
-    path = Steps(steps, 'C, the inverse of the penalty',
-                 'Which neurons are in at each C, and what they score by folds of the training '
-                 'rows. Coefficients are in each neuron’s own unit.', 'steps')
+    curve, steps, chosen = tables['k'], tables['steps'], tables['chosen'].C.iloc[0]
+    path = Steps(steps, SCORE, 'Which neurons are in at each C, and what they score by folds of '
+                 'the training rows. Coefficients are in each neuron’s own unit. It begins at the '
+                 'sparsest probe within one standard error of the best.', 'steps', chosen)
     mean = curve[curve.ranking != 'dense'].groupby('k')[SCORE].mean()
     alt = (f'{SCORE} against the number of neurons: {mean.iloc[0]:.2f} with {mean.index[0]}, '
            f'{mean.max():.2f} with {mean.idxmax()}, beside '
@@ -177,7 +177,7 @@ def ending(
 )->dict: # name -> text, or name -> dict
     "What is needed to get the same numbers again."
     seconds = {name: f'{rung.seconds:.1f} s' for name, rung in study.rungs.items() if rung.ran}
-    return {'Call': study.call, 'Seconds of each rung': seconds, **study.about}
+    return {'call': study.call, 'seconds of each rung': seconds, **study.about}
 
 def page_of(
     study, # a Study

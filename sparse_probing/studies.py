@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .activations import (
     Activations, load_activations, record, save_activations, whole_numbers)
-from .examples import Examples, contrast
+from .examples import Examples, contrast, places_at
 from .files import alone
 from .fingerprints import fingerprint, model_parts, tokenizer_parts
 from .ksparse import best_subset, k_curve, smallest_k
@@ -78,7 +78,8 @@ def tokens_at(
     position:int, # counted from the marked token
 )->np.ndarray: # token numbers (n, 1)
     "The token of each example at a position."
-    return examples.ids[np.arange(len(examples)), examples.place + position][:, None]
+    place = places_at(examples.place, examples.width, [position])
+    return np.take_along_axis(examples.ids, place, 1)
 
 def token_floor(
     examples:Examples, # of two classes
@@ -311,7 +312,8 @@ def few(
              f'{", ".join(map(str, row.neurons))}'
              + (' (proven).' if row.proven else ' (the best seen, not proven).')
              for row in best.itertuples()]
-    return Rung('few', says, {'steps': steps, 'k': curve, 'subsets': best})
+    chosen = step[['C', 'nonzero', 'score', 'low', 'high']].to_frame().T.astype(float)
+    return Rung('few', says, {'steps': steps, 'k': curve, 'subsets': best, 'chosen': chosen})
 
 # %% ../nbs/lessons/16-studies.ipynb #5b7ebf65
 LARGEST = 30 # neurons in the table
@@ -451,7 +453,7 @@ class Study:
     about:dict # versions, seeds, fingerprints
 
     def to_html(self,
-        path, # of the page, which ends in .html; its tables lie in a folder beside it
+        path, # of the page, which ends in .html; its tables lie beside it
     )->list: # the files that were written; raises OSError, and ValueError for another ending
         "Write the study as one page that needs nothing else, and its tables as Parquet."
         from sparse_probing.pages import page_of
@@ -459,7 +461,7 @@ class Study:
 
     def _repr_html_(self)->str:
         from sparse_probing.pages import page_of
-        return page_of(self)._repr_html_()
+        return page_of(self).fragment()
 
     def __repr__(self)->str: return 'Study: ' + '\n  '.join(self.verdict)
 

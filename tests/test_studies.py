@@ -203,7 +203,9 @@ def test_a_killed_study_goes_on_and_ends_as_if_never_killed(tmp_path):
     again = call('study', *SMALL, '--out', tmp_path / 'killed')
     assert again.returncode == 0, again.stderr
     assert all(path.stat().st_mtime_ns == time_before for path, time_before in cells.items())
-    for path in sorted((tmp_path / 'whole').rglob('study/*.parquet')):
+    paths = sorted((tmp_path / 'whole').glob('study-*.parquet'))
+    assert len(paths) > 6
+    for path in paths:
         other = tmp_path / 'killed' / path.relative_to(tmp_path / 'whole')
         pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(other))
     assert not list(tmp_path.rglob('*.partial'))
@@ -302,6 +304,6 @@ def test_the_page_ends_with_what_is_needed_to_get_it_again(report, tmp_path):
 def test_tables_lie_beside_the_page(report, tmp_path):
     page, *tables = report.to_html(tmp_path / 'study.html')
     assert page.stat().st_size < 3e6
-    by_name = {path.stem: pd.read_parquet(path) for path in tables}
+    by_name = {path.stem.removeprefix('study-'): pd.read_parquet(path) for path in tables}
     assert len(by_name['steps']) == 30 and len(by_name['neurons']) > 0
     assert json.dumps(by_name['floor'].guess.tolist())
