@@ -72,7 +72,8 @@ def run_portion(
     "Run the model over some documents, and keep the neurons at each token."
     place = np.arange(len(tokens))
     home = tokens.document_of(place)
-    hits = pd.DataFrame({'place': place, 'document': home, 'offset': place - tokens.starts[home]})
+    hits = pd.DataFrame({'place': place, 'width': 1, 'document': home,
+                         'offset': place - tokens.starts[home]})
     stretches = replace(chunks(tokens, hits, wanted.chunk, wanted.before, 0), bos=wanted.bos)
     values = gather(lm, stretches, [wanted.layer], site=wanted.site, columns=wanted.neurons,
                     batch_tokens=wanted.batch_tokens, tell=tell)[wanted.layer, 0]

@@ -89,8 +89,10 @@ def read_parts(
     scores = rung.tables['scores'].rename_axis('score').reset_index()
     cells = best_settings(table).reset_index().rename(columns={'setting': 'C'})
     cells = cells.drop(columns='task').sort_values('validation', ascending=False)
+    best = cells[cells.position.isin(study.plan.candidates)].head(10)
     return [shown, lines, Grid(scores, 'Every score of the chosen probe on the test rows.', 'scores'),
-            Grid(cells, 'Each cell at the C that validation chose.', 'cells')]
+            Grid(cells, 'The ten best cells of those that may be chosen, each at the C that '
+                 'validation chose.', 'cells', best)]
 
 # %% ../nbs/lib/pages.ipynb #8f3839c7
 def few_parts(
@@ -126,6 +128,26 @@ def cloud(
     ax.set_title('What the neurons do on the test rows', loc='left')
     return ax
 
+def context_lines(
+    table:pd.DataFrame, # of `top_contexts`
+)->pd.DataFrame: # neuron, where, value, document, context
+    "The contexts of two neurons, a line each."
+    rows = table[table.neuron.isin(table.neuron.unique()[:2])]
+    rows = rows[(rows.end == 'quantile') | (rows.level <= 3)]
+    where = [f'{end} {level:g}' for end, level in zip(rows.end, rows.level)]
+    around = [f'{left[-70:]}[{token}]{right[:30]}'.replace('\n', '⏎')
+              for left, token, right in zip(rows.left, rows.token, rows.right)]
+    return pd.DataFrame({'neuron': rows.neuron.to_numpy(), 'where': where,
+                         'value': rows.value.to_numpy(), 'context': around})
+
+def token_lines(
+    table:pd.DataFrame, # of `output_tokens`
+)->pd.DataFrame: # neuron, towards, against
+    "The tokens of each neuron in two cells."
+    words = table.assign(token=table.token.map(repr)).groupby(['neuron', 'direction'], sort=False)
+    lines = words.token.agg(', '.join).unstack()
+    return lines[['towards', 'against']].reindex(table.neuron.unique()).reset_index()
+
 def which_parts(
     study, # a Study
 )->list: # Figure, Grid, Heatmaps, Grid, Grid
@@ -143,11 +165,13 @@ def which_parts(
     shades = [(title, Markup(shaded._repr_html_())) for title, shaded in rung.heatmaps]
     if shades: parts.append(Heatmaps(shades, 'Text around places where a neuron is high, middling '
                                      'and low; each text is run by itself.'))
-    parts.append(Grid(tables['contexts'], 'Where each neuron is highest, lowest, and at quantiles '
-                      'in between. The top alone misleads.', 'contexts'))
+    parts.append(Grid(tables['contexts'], 'Where the first neurons are highest, lowest, and at '
+                      'quantiles in between; the token stands in brackets. The top alone misleads.',
+                      'contexts', context_lines(tables['contexts'])))
     if 'output_tokens' in tables:
         parts.append(Grid(tables['output_tokens'], 'Tokens that each neuron writes towards and '
-                          'against, all later layers left out.', 'output_tokens'))
+                          'against, the strongest first, all later layers left out.',
+                          'output_tokens', token_lines(tables['output_tokens'])))
     return parts
 
 # %% ../nbs/lib/pages.ipynb #3ccd90ef

@@ -168,7 +168,7 @@ class Figure:
         return dict(source=self.source, width=self.size[0], height=self.size[1])
 
 # %% ../nbs/lib/report.ipynb #c082b9af
-SHOWN = 50 # rows of a table on the page
+SHOWN = 20 # rows of a table on the page
 
 def validate_name(
     name:str, # of a table
@@ -194,16 +194,18 @@ class Grid:
     table:pd.DataFrame # the whole one: the page shows its beginning
     caption:str # what a row is
     name:str # of its Parquet file, which begins with the name of the page
+    extract:pd.DataFrame=None # what the page shows, where that is shorter or in another form
     template:ClassVar[str] = 'grid'
 
     def __post_init__(self): validate_name(self.name)
 
     def view(self)->dict:
         "What the template asks for."
-        columns = columns_of(self.table)
+        seen = self.table if self.extract is None else self.extract
+        columns = columns_of(seen)
         heads = [(name, any(key is not None for _, key in cells)) for name, cells in columns]
         return dict(heads=heads, rows=list(zip(*(cells for _, cells in columns))),
-                    shown=SHOWN, count=len(self.table))
+                    shown=SHOWN, count=len(seen))
 
 # %% ../nbs/lib/report.ipynb #819808ba
 NEEDED = 'C', 'nonzero', 'score', 'neurons', 'coefficients'

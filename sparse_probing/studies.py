@@ -495,13 +495,12 @@ def own_texts(
     lengths = np.array([len(ids) for ids in rows])
     return Tokens(np.concatenate(rows).astype(np.int32), np.cumsum(lengths) - lengths)
 
-def first_documents(
+def beginning(
     tokens:Tokens,
-    limit:int, # tokens, about
+    limit:int, # tokens
 )->Tokens:
-    "The first whole documents up to a number of tokens; at least one."
-    count = max(1, int(np.searchsorted(tokens.ends, limit, side='right')))
-    return Tokens(tokens.ids[:tokens.ends[count - 1]], tokens.starts[:count])
+    "The first tokens; the last of the documents may be cut."
+    return Tokens(tokens.ids[:limit], tokens.starts[tokens.starts < limit])
 
 # %% ../nbs/lessons/16-studies.ipynb #319ece7a
 @dataclass
@@ -531,7 +530,7 @@ class Request:
         if callable(targets): targets = targets(tokens, self.lm.tokenizer)
         before = max(14, -min(self.places()))
         examples = contrast(tokens, self.lm, targets, self.n, before=before, **self.options)
-        return examples, first_documents(tokens, self.contexts)
+        return examples, beginning(tokens, self.contexts)
 
     def places(self)->tuple:
         "The positions to read: before and at a target, or at the marked token of examples."
@@ -568,21 +567,20 @@ def begin(
     folder:Path|None, # where activations are kept
     seed:int, # deals out documents
 )->Climb: # raises ValueError
-    "Draw, record, split, and make the plan."
+    "Draw, split, record, and make the plan."
     material, corpus = request.material()
-    if isinstance(material, Activations): activations = material
-    else:
-        path = folder and folder / 'activations.safetensors'
-        activations = recorded(request.lm, material, request.layers, request.places(),
-                               request.site, path)
-    examples = activations.examples
+    examples = getattr(material, 'examples', material)
     names = [examples.classes[k] for k in np.unique(examples.y)]
     if len(names) != 2:
         raise ValueError(f'a study tells two classes apart; the examples have {len(names)}: '
                          f'{", ".join(map(repr, names))}')
     train, aside = split(two_classes(examples.y)[1], examples.group, TEST, seed)
-    plan = make_plan(activations, train, seed)
-    return Climb(request.lm, activations, corpus, plan, train, aside, folder)
+    if isinstance(material, Examples):
+        path = folder and folder / 'activations.safetensors'
+        material = recorded(request.lm, examples, request.layers, request.places(), request.site,
+                            path)
+    plan = make_plan(material, train, seed)
+    return Climb(request.lm, material, corpus, plan, train, aside, folder)
 
 def owner_of(
     folder:Path|None,
@@ -640,9 +638,11 @@ def study(
     whole_word:bool=True, # leave out hits that a longer word goes on from
     bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
     seed:int=0, # draws windows and deals out documents
-)->Study: # raises ValueError for what cannot be asked, OSError for a folder it cannot write
+)->Study: # raises ValueError or TypeError for what cannot be asked, OSError for a full disk
     "Say what counts, climb the ladder, and report: which neurons, how few, where."
     call = call_text(**locals())
+    if not isinstance(lm, LM):
+        raise TypeError(f'an LM is needed, as `load_lm` gives it; got {type(lm).__name__}')
     if quick:
         n, contexts = min(n, 100), min(contexts, 5_000)
         if layers is None: layers = np.unique(np.linspace(0, lm.layers - 1, 6).astype(int))

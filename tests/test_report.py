@@ -146,8 +146,8 @@ def test_the_tables_beside_the_page_are_those_that_went_in(page, written):
 
 def test_a_long_table_is_cut_and_says_so(written):
     soup = BeautifulSoup(written[0].read_text(), 'html.parser')
-    assert len(soup.select_one('table.sorted-by').select('tbody tr')) == 50
-    assert 'The first 50 of 80 rows' in soup.main.get_text()
+    assert len(soup.select_one('table.sorted-by').select('tbody tr')) == 20
+    assert 'The first 20 of 80 rows' in soup.main.get_text()
     assert 'a-neurons.parquet' in soup.main.get_text()
 
 
@@ -168,11 +168,23 @@ def test_headings_go_down_one_level_at_a_time(page):
 def test_every_field_that_takes_text_is_walked_over():
     figure = Drawn()
     for block, words in made_of('text', figure).items():
-        assert set(words) == {field.name for field in fields(block)}
+        # an extract goes the way of the table, and has a test of its own
+        assert set(words) == {field.name for field in fields(block)} - {'extract'}
     assert {field.name for field in fields(Section)} - {'blocks', 'ran'} == {
         'name', 'title', 'question', 'says'}
     assert {field.name for field in fields(Page)} == {
         'title', 'question', 'verdict', 'plan', 'sections', 'ending'}
+
+
+@pytest.mark.parametrize('text', NASTY)
+def test_an_extract_is_shown_and_the_table_is_kept(text, tmp_path):
+    table, extract = pd.DataFrame({'a': range(30)}), pd.DataFrame({text: [text]})
+    grid = Grid(table, 'What it is.', 'rows', extract)
+    page = Page('t', 'q', ['v'], {'p': 'x'}, [Section('s', 's', 'q', ['s'], [grid])], {'call': 'c'})
+    _, file = page.write(tmp_path / 'page.html')
+    assert len(pd.read_parquet(file)) == 30
+    shown = BeautifulSoup(page.html(), 'html.parser').select_one('table')
+    assert text in shown.get_text() and not shown.select('script, img')
 
 
 # How often a text of `page_of` stands in its body: at the top, in the line of the rungs, the plan,

@@ -18,13 +18,13 @@ from sparse_probing import Tokens, contrast, record
 from sparse_probing.studies import GIVES_AWAY, SCORE, Request, study, token_floor
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
-SMALL = '--n', '40', '--layers', '9,19', '--contexts', '2000'
+SMALL = '--n', '100', '--layers', '9,29', '--contexts', '1000'
 
 
 @pytest.fixture(scope='module')
 def article(lm, tokens):
     examples = contrast(tokens, lm, {'the': ' the', 'an': ' an'}, 100)
-    return record(lm, examples, [9, 19], [-1, 0])
+    return record(lm, examples, [9, 29], [-1, 0])
 
 
 @pytest.fixture(scope='module')
@@ -107,12 +107,11 @@ def test_the_token_floor_is_the_log_odds_of_its_counts(article):
         odds = [np.log((np.sum((ids[seen] == k) & y[seen]) + .5)
                        / (np.sum((ids[seen] == k) & ~y[seen]) + .5)) for k in ids[held_out]]
         known = np.isin(ids[held_out], ids[seen])
-        total = np.log((np.sum(y[seen]) + .5) / (np.sum(~y[seen]) + .5))
         vocabulary = len(np.unique(ids[seen]))
         shift = np.log((np.sum(~y[seen]) + .5 * vocabulary) / (np.sum(y[seen]) + .5 * vocabulary))
         prior = np.log(y[seen].mean() / (~y[seen]).mean())
-        scores.append(roc_auc_score(y[held_out], np.where(known, np.array(odds) + shift, 0) + prior))
-        assert abs(total) < 1
+        score = np.where(known, np.array(odds) + shift, 0) + prior
+        scores.append(roc_auc_score(y[held_out], score.round(9))) # what is equal stays equal
     assert np.isclose(np.mean(scores), token_floor(examples, train, -1, 0))
     assert token_floor(examples, train, 0, 0) >= GIVES_AWAY
 
@@ -123,7 +122,7 @@ def test_the_token_floor_is_the_log_odds_of_its_counts(article):
 def test_a_neuron_that_is_right_on_test_rows_alone_changes_nothing(lm, article, report):
     aside = np.setdiff1d(np.arange(len(article.examples)), training_rows(lm, article))
     X = article.X.copy()
-    X[aside, 1, 0, 77] = 1000 * article.examples.y[aside] # layer 19, position -1
+    X[aside, 1, 0, 77] = 1000 * article.examples.y[aside] # layer 29, position -1
     planted = study(lm, replace(article, X=X))
     for name in ('layer', 'position', 'setting', 'validation'):
         assert planted.choice[name] == report.choice[name]
@@ -220,7 +219,7 @@ ROWS = [(f'It was a {word} film, number {k}.', label) for k in range(30)
         for word, label in (('wonderful', 'good'), ('dreadful', 'bad'))]
 
 
-@pytest.mark.parametrize('name', ['rows.csv', 'rows.tsv', 'rows.jsonl', 'rows.csv.gz'])
+@pytest.mark.parametrize('name', ['rows.csv', 'rows.jsonl.gz'])
 def test_a_labelled_file_of_ones_own(tmp_path, name):
     table = pd.DataFrame(ROWS, columns=['review', 'verdict'])
     if 'jsonl' in name: table.to_json(tmp_path / name, orient='records', lines=True)
@@ -273,7 +272,7 @@ def test_a_study_of_other_words_is_refused_in_the_same_folder(lm, article, tmp_p
     examples = article.examples
     study(lm, examples, layers=[9], positions=-1, out=tmp_path)
     with pytest.raises(ValueError, match='choose another folder'):
-        study(lm, examples, layers=[19], positions=-1, out=tmp_path)
+        study(lm, examples, layers=[29], positions=-1, out=tmp_path)
     with pytest.raises(ValueError, match='choose another folder'):
         study(lm, replace(examples, y=1 - examples.y), layers=[9], positions=-1, out=tmp_path)
 
