@@ -7,13 +7,16 @@ INSTALLED := $(VENV)/install.log
 # Processes that share the tests.
 WORKERS := 2
 
-.PHONY: help tour test fuzz torture lab docs serve sync tables clean
+.PHONY: help tour study test fuzz torture lab docs serve sync tables studies clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 8
 
 tour: $(READY) ## run the first lesson; figures, tables and numbers go to report/tour
 	$(BIN)/sparse-probing tour --out report/tour
+
+study: $(READY) ## answer one question on one page: which few neurons tell " the" from " an"; report/study
+	$(BIN)/sparse-probing study --out report/study
 
 test: $(READY) ## everything that is tested, notebooks and site included; brings its own browser
 	$(BIN)/python -m tools.browser
@@ -40,6 +43,9 @@ sync: $(READY) ## export the modules, execute the notebooks, write the README
 
 tables: $(READY) ## compute anew the tables that lessons 10 and 15 keep; about an hour
 	$(BIN)/python -m tools.tables
+
+studies: $(READY) ## run anew the two studies that the site shows; some minutes
+	$(BIN)/python -m tools.studies
 
 clean: ## remove what these commands made, the environment included; never your copies of the lessons
 	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache .hypothesis

@@ -159,8 +159,7 @@ def gather(
     columns:Sequence[int]=None, # numbers of the neurons to keep; all where not given
 )->dict: # (layer, position) -> activations (hits, d)
     "Run the model over stretches of text, and keep what stands at the hits."
-    last, width = max(layers), site_width(lm.model, layers, site)
-    if columns is not None: width = len(columns)
+    last, width = max(layers), len(columns or ()) or site_width(lm.model, layers, site)
     count, keys = len(contexts.hits), product(layers, positions)
     X = {key: np.empty((count, width), dtype) for key in keys} if out is None else out
     mlp = lone_mlp(lm.model, last, site) if alone else None
@@ -168,8 +167,7 @@ def gather(
     for rows in batches(contexts.length, batch_tokens, padded):
         batch, (hits, row, place, width_of) = contexts.batch(rows), hits_in(contexts, rows)
         row = torch.as_tensor(np.repeat(row, len(positions)), device=lm.device)
-        place = places_at(place, width_of, positions).ravel()
-        place = torch.as_tensor(place, device=lm.device)
+        place = torch.as_tensor(places_at(place, width_of, positions).ravel(), device=lm.device)
         def keep(layer, value):
             if not (mlp and layer == last): # else it was picked on the way in
                 value = expect_rows(value, len(rows), batch.length.max())

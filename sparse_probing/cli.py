@@ -572,20 +572,18 @@ def study(
     whole_word:WholeWord = True,
     quick:Annotated[bool, Option('--quick', help='a first look in under a minute')] = False,
     seed:Annotated[int, Option(help='draws examples and deals out documents')] = 0,
-    out:Annotated[Path, Option(help='folder of the page and of what is kept')
-                  ] = Path('report/study'),
+    out:Annotated[Path, Option(help='folder of the page')] = Path('report/study'),
     open_page:Annotated[bool, Option('--open', help='show the page in a browser')] = False,
 ):
-    "Answer one question on one page: which few neurons, how few, where; with the same words, go on."
+    "Answer on one page: which few neurons, how few, where; with the same words again, go on."
     only_one(target=target, task=task, rule=rule, labelled=labelled)
-    rows = labelled and labelled_rows(labelled, text_column, label_column)
     from sparse_probing import load_lm, studies
-    lm = load_lm(model)
+    rows, lm = labelled and labelled_rows(labelled, text_column, label_column), load_lm(model)
     feature = study_feature(lm, target, task, rule, rows, n, bos, seed)
-    report = studies.study(
-        lm, feature, text, n, numbers(layers) if layers else None,
-        numbers(positions) if positions else None, site, quick=quick, contexts=contexts, out=out,
-        whole_word=whole_word, bos=yes_no_auto(bos), seed=seed)
+    report = studies.study(lm, feature, text, n, layers and numbers(layers),
+                           positions and numbers(positions), site, quick=quick, out=out,
+                           contexts=contexts, whole_word=whole_word, bos=yes_no_auto(bos),
+                           seed=seed)
     report.call = shlex.join(['sparse-probing', *sys.argv[1:]])
     files = report.to_html(out / 'study.html')
     show_study(report, files)

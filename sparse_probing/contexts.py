@@ -16,7 +16,8 @@ import pandas as pd
 
 from .examples import Examples, lead_with, target_spans
 from .fingerprints import fingerprint
-from .tokens import Spans, Tokens, is_pattern, pieces_of, text_ids, tokenizer_of, validate_target
+from .tokens import (
+    Spans, Tokens, is_pattern, pieces_of, text_ids, tokenizer_of, validate_target)
 
 # %% ../nbs/lib/contexts.ipynb #b405ff3b
 def setting_name(
@@ -211,8 +212,8 @@ def chunks(
     shared = before + after + widest - 1 # tokens that two chunks of a document have in common
     step = size - shared
     if (step < 1).any():
-        raise ValueError(f'a hit of {widest.max()} tokens with {before} before it and {after} after '
-                         f'it does not fit a chunk of {size}: ask for a larger context')
+        raise ValueError(f'a hit of {widest.max()} tokens, {before} before it and {after} behind, '
+                         f'does not fit a chunk of {size}: ask for a larger context')
     count = np.maximum(1, -(-(length - shared) // step)) # of each document, rounded up
     first = np.cumsum(count) - count # number of each document's first chunk
     document = np.repeat(np.arange(len(count)), count)

@@ -76,6 +76,7 @@ def places_at(
     positions = np.asarray(positions)
     return place[:, None] + positions - (positions < 0) * (width - 1)[:, None]
 
+# %% ../nbs/lessons/03-examples.ipynb #fd315801
 def is_words(
     target, # of a class
 )->bool:
@@ -101,6 +102,7 @@ def target_spans(
                          f'got {places.dtype} from {places[0]} to {places[-1]}')
     return Spans(places, np.ones(len(places), int))
 
+# %% ../nbs/lessons/03-examples.ipynb #fd315802
 def inside_words(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
@@ -147,6 +149,7 @@ def windows_at(
     windows = {(tokens.ids[p - w + 1 - before:p + after + 1].tobytes(), w): p for p, w in rows}
     return {place: key for key, place in windows.items()}, int(fits.sum())
 
+# %% ../nbs/lessons/03-examples.ipynb #aea7d701
 def draw(
     tokens:Tokens,
     tokenizer, # the tokenizer that made them
@@ -166,10 +169,10 @@ def draw(
     if len(different) < n:
         label, occurs = f'class {name!r}', f'There are {len(hits)} places'
         if is_words(target):
-            label += f' ({target!r:.80})'
             kind = 'token' if isinstance(target, str) and (hits.width == 1).all() else 'target'
-            occurs = f'The {kind} occurs {len(hits)} times' + ' as a whole word' * (
-                whole_word and not is_pattern(target))
+            whole = ' as a whole word' * (whole_word and not is_pattern(target))
+            label += f' ({target!r:.80})'
+            occurs = f'The {kind} occurs {len(hits)} times{whole}'
         words = inside_words(tokens, tokenizer, target, whole_word)
         raise ValueError(
             f'{label}: {n} windows asked for, {len(different)} found. {occurs}, {inside} of '

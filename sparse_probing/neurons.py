@@ -17,14 +17,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .activations import gather, record, validate_request, whole_numbers
+from .activations import gather, record, whole_numbers
 from .contexts import chunks
 from .examples import Examples
 from .sites import blocks, find_site, in_eval_mode, neuron_input, site_width
 from .sources import LM
 from .store import ActivationStore, read_header, read_tensor
 from .tokens import (
-    Tokens, bos_ids, encode, token_texts, tokenize, tokenizer_of, validate_whole)
+    Tokens, bos_ids, encode, token_texts, tokenize, validate_whole)
 
 # %% ../nbs/lessons/13-neurons.ipynb #56e6fdf6
 @dataclass
@@ -101,6 +101,7 @@ def groups_of(
     while some := [*islice(documents, 16)]:
         yield tokenize(some, lm), np.array([document.id for document in some], object)
 
+# %% ../nbs/lessons/13-neurons.ipynb #d075d3cf
 def stored_portion(
     store:ActivationStore,
     shard:int, # its number
@@ -166,6 +167,7 @@ def largest(
     if apart: joined = joined.drop_duplicates('number')
     return joined.head(k).reset_index(drop=True)
 
+# %% ../nbs/lessons/13-neurons.ipynb #ef1df74b
 @dataclass
 class Sample:
     "Tokens drawn from a stream, each with the same chance."
@@ -207,7 +209,8 @@ def validate_wanted(
 )->None: # raises ValueError
     "Refuse what cannot be looked up, and name what is wrong."
     validate_whole(k=k, before=wanted.before, after=wanted.after, chunk=wanted.chunk, sample=sample)
-    if k < 1 or sample < 1 or wanted.before < 0 or wanted.after < 0 or wanted.chunk <= wanted.before:
+    least = min(k, sample, wanted.before + 1, wanted.after + 1, wanted.chunk - wanted.before)
+    if least < 1:
         raise ValueError('k and sample are at least 1, before and after at least 0, and a chunk is '
                          f'longer than before; got {k=}, {sample=}, before={wanted.before}, '
                          f'after={wanted.after}, chunk={wanted.chunk}')
@@ -280,7 +283,7 @@ def top_contexts(
     bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
     seed:int=0, # draws the sample
 )->pd.DataFrame: # neuron, end, level (rank or quantile), value, document, place, left, token, right
-    "Where in a corpus neurons are highest, lowest and in between; the memory does not grow with it."
+    "Where in a corpus of any size neurons are highest, lowest and in between."
     validate_whole(layer=layer)
     wanted = Wanted(layer, whole_numbers('neurons', neurons), site, before, after, chunk,
                     batch_tokens, bos_ids(lm.tokenizer, bos))
@@ -401,14 +404,14 @@ def token_heatmap(
     example, lead = one_text(lm, text, bos)
     length = int(example.length[0])
     X = record(lm, example, layer, range(lead - length + 1, 1), site).X[0, 0]
-    if probe is not None: values, label = probe.decision_function(X), f'Score of the probe, {layer=}'
+    if probe is not None: values, label = probe.decision_function(X), 'Score of the probe'
     else:
         if not 0 <= neuron < X.shape[1]:
             raise ValueError(f'neuron {neuron} is out of range: there are 0 to {X.shape[1] - 1}')
-        values, label = X[:, neuron], f'Activation of neuron {neuron}, layer {layer}'
+        values, label = X[:, neuron], f'Activation of neuron {neuron}'
     pieces = token_texts(lm)
     return TokenHeatmap(tuple(pieces[k] for k in example.ids[0, lead:length]), values,
-                        label.replace('layer=', 'layer '), limit)
+                        f'{label}, layer {layer}', limit)
 
 # %% ../nbs/lessons/13-neurons.ipynb #b1237e86
 def leaf_calls(
@@ -428,6 +431,7 @@ def leaf_calls(
         for handle in handles: handle.remove()
     return calls
 
+# %% ../nbs/lessons/13-neurons.ipynb #6b46fac6
 def follow(
     calls:list, # of `leaf_calls`
     value:torch.Tensor, # what goes in (width,)
@@ -466,66 +470,79 @@ def straight(
 # %% ../nbs/lessons/13-neurons.ipynb #eef292f5
 SENTENCE = 'It was the first of its kind in the world, and'
 
+def last_vector(
+    output, # of a block: a tensor, or a tuple that begins with one
+)->torch.Tensor: # (width,)
+    "What a block gives at the last token."
+    value = output[0] if isinstance(output, tuple) else output
+    return value.reshape(-1, value.shape[-1])[-1].clone()
+
+def run_sentence(
+    model, # with an unembedding
+    ids:torch.Tensor, # (1, tokens)
+)->tuple: # calls as `leaf_calls` gives them; what leaves the last layer; the logits
+    "What the modules of a model do with a sentence, at its last token."
+    noted = {}
+    def note(module, inputs, output): noted['left'] = last_vector(output)
+    def run(): noted['logits'] = model(ids, use_cache=False).logits[0, -1]
+    handle = blocks(model)[-1].register_forward_hook(note)
+    try: calls = leaf_calls(model, run)
+    finally: handle.remove()
+    return calls, noted['left'], noted['logits']
+
+# %% ../nbs/lessons/13-neurons.ipynb #6e6645bb
+def added_share(
+    model, # with an unembedding
+    ids:torch.Tensor, # (1, tokens)
+    block:nn.Module, # a layer
+    last:nn.Module, # the last module that the MLP's output goes through
+    size:float, # of a push that is not small and not large
+)->float: # raises ValueError where the output is not simply added
+    "How much of what a module gives is added to the residual stream, found by a trial."
+    outs = []
+    for push in (0., size):
+        def edit(module, inputs, output): return output + push
+        def leave(module, inputs, output): outs.append(last_vector(output))
+        handles = [last.register_forward_hook(edit), block.register_forward_hook(leave)]
+        try: model(ids, use_cache=False)
+        finally:
+            for handle in handles: handle.remove()
+    moved = (outs[1] - outs[0]) / size
+    if torch.allclose(moved, moved.mean().expand_as(moved), rtol=1e-2, atol=1e-3):
+        return float(moved.mean())
+    raise ValueError('what the MLP of this layer gives is not simply added')
+
+# %% ../nbs/lessons/13-neurons.ipynb #176d2552
 class Way:
     "The straight way from the MLP of a layer to the logits, at the last token of a sentence."
     def __init__(self, lm:LM, layer:int): # raises ValueError for a way that is not confirmed
-        self.head = lm.model.get_output_embeddings()
-        if self.head is None:
-            raise ValueError(f'{type(lm.model).__name__} has no unembedding: it writes no tokens')
-        self.model, self.layer = lm.model, layer
-        ids = encode([SENTENCE], lm.tokenizer)[0]
-        self.ids = torch.tensor([ids], device=lm.device)
-        self.block, self.projection = blocks(lm.model)[layer], neuron_input(lm.model, layer)
-        calls = self.calls()
-        wrote = next(gave for module, _, gave in calls if module is self.projection)
-        after = [k for k, call in enumerate(calls) if call[0] is self.projection][0] + 1
-        inside = {*self.block.modules()}
-        self.first, self.added = follow([c for c in calls[after:] if c[0] in inside], wrote)
-        outside = {m for b in blocks(lm.model) for m in b.modules()}
-        self.last, scores = follow([c for c in calls if c[0] not in outside], self.left)
-        if not self.last or self.last[-1][0] is not self.head:
+        model, head = lm.model, lm.model.get_output_embeddings()
+        if head is None:
+            raise ValueError(f'{type(model).__name__} has no unembedding: it writes no tokens')
+        self.ids = torch.tensor([encode([SENTENCE], lm.tokenizer)[0]], device=lm.device)
+        self.projection, block = neuron_input(model, layer), blocks(model)[layer]
+        calls, left, logits = run_sentence(model, self.ids)
+        start = next(k for k, call in enumerate(calls) if call[0] is self.projection)
+        inside = {*block.modules()}
+        after = [call for call in calls[start + 1:] if call[0] in inside]
+        self.first, added = follow(after, calls[start][2])
+        last = self.first[-1][0] if self.first else self.projection
+        size = float(added.square().mean().sqrt())
+        self.share = added_share(model, self.ids, block, last, size)
+        layers = {module for one in blocks(model) for module in one.modules()}
+        self.last, scores = follow([call for call in calls if call[0] not in layers], left)
+        if not self.last or self.last[-1][0] is not head:
             raise ValueError('the way from the last layer to the logits is not straight')
-        times = self.scores @ scores / (scores @ scores) # some families multiply their logits
-        proportional = torch.allclose(self.scores, times * scores, rtol=1e-3, atol=1e-4)
+        times = logits @ scores / (scores @ scores) # some families multiply their logits
+        proportional = torch.allclose(logits, times * scores, rtol=1e-3, atol=1e-4)
         self.times = float(times) if proportional else 1. # and some put a cap on them
-        self.factor = self.share()
-
-    def calls(self)->list: # as `leaf_calls`
-        "Run the sentence, and note what leaves the last layer."
-        def note(module, inputs, output):
-            value = output[0] if isinstance(output, tuple) else output
-            self.left = value.reshape(-1, value.shape[-1])[-1].clone()
-        handle = blocks(self.model)[-1].register_forward_hook(note)
-        def run(): self.scores = self.model(self.ids, use_cache=False).logits[0, -1]
-        try: return leaf_calls(self.model, run)
-        finally: handle.remove()
-
-    def share(self)->float: # raises ValueError
-        "How much of what the MLP gives is added to the residual stream, found by a trial."
-        seen = {}
-        def leave(module, inputs, output):
-            seen['out'] = (output[0] if isinstance(output, tuple) else output).flatten()[-width:]
-        width, size = self.added.numel(), self.added.square().mean().sqrt()
-        outs = []
-        for push in (0., 1.):
-            def edit(module, inputs, output): return output + push * size
-            last = self.first[-1][0] if self.first else self.projection
-            handles = [last.register_forward_hook(edit), self.block.register_forward_hook(leave)]
-            try: self.model(self.ids, use_cache=False)
-            finally:
-                for handle in handles: handle.remove()
-            outs.append(seen['out'].clone())
-        moved = (outs[1] - outs[0]) / size
-        if not torch.allclose(moved, moved.mean().expand_as(moved), rtol=1e-2, atol=1e-3):
-            raise ValueError(f'what the MLP of layer {self.layer} gives is not simply added')
-        return float(moved.mean())
 
     def logits(self,
         vectors:torch.Tensor, # added by the MLP's output projection (m, width)
     )->torch.Tensor: # (m, vocabulary)
         "What vectors add to the logits."
         for module, given in self.first: vectors = straight(module, given)(vectors)
-        vectors = vectors * self.factor
+        vectors = vectors * self.share
         for module, given in self.last: vectors = straight(module, given)(vectors)
         return self.times * vectors
 

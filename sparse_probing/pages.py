@@ -90,7 +90,8 @@ def read_parts(
     cells = best_settings(table).reset_index().rename(columns={'setting': 'C'})
     cells = cells.drop(columns='task').sort_values('validation', ascending=False)
     best = cells[cells.position.isin(study.plan.candidates)].head(10)
-    return [shown, lines, Grid(scores, 'Every score of the chosen probe on the test rows.', 'scores'),
+    scored = Grid(scores, 'Every score of the chosen probe on the test rows.', 'scores')
+    return [shown, lines, scored,
             Grid(cells, 'The ten best cells of those that may be chosen, each at the C that '
                  'validation chose.', 'cells', best)]
 
@@ -112,7 +113,8 @@ def few_parts(
                    'refitted, with one standard error over the folds.')
     best = tables['subsets'].assign(neurons=tables['subsets'].neurons.map(
         lambda row: ', '.join(map(str, row))))
-    return [path, lines, Grid(best, 'The best subset of each size among the candidates.', 'subsets')]
+    sizes = Grid(best, 'The best subset of each size among the candidates.', 'subsets')
+    return [path, lines, sizes]
 
 # %% ../nbs/lib/pages.ipynb #08c95952
 def cloud(
@@ -128,6 +130,7 @@ def cloud(
     ax.set_title('What the neurons do on the test rows', loc='left')
     return ax
 
+# %% ../nbs/lib/pages.ipynb #c2e6c528
 def context_lines(
     table:pd.DataFrame, # of `top_contexts`
 )->pd.DataFrame: # neuron, where, value, document, context
@@ -148,6 +151,7 @@ def token_lines(
     lines = words.token.agg(', '.join).unstack()
     return lines[['towards', 'against']].reindex(table.neuron.unique()).reset_index()
 
+# %% ../nbs/lib/pages.ipynb #6d647e09
 def which_parts(
     study, # a Study
 )->list: # Figure, Grid, Heatmaps, Grid, Grid
@@ -184,9 +188,12 @@ def plan_words(
     classes = ', '.join(f'{name!r} ({count} examples)'
                         for name, count in zip(plan.classes, plan.counts))
     floors = ', '.join(f'{value:.2f} at {p}' for p, value in plan.token_floors.items())
+    first, last, many = plan.layers[0], plan.layers[-1], len(plan.layers) > 2
+    in_a_row = many and plan.layers == tuple(range(first, last + 1))
+    layers = f'{first} to {last}' if in_a_row else ', '.join(map(str, plan.layers))
     return {
         'Classes': f'{classes}, from {plan.documents} documents',
-        'Model': f'{plan.model}, site {plan.site}, layers {", ".join(map(str, plan.layers))}',
+        'Model': f'{plan.model}, site {plan.site}, layers {layers}',
         'Primary': f'{SCORE} of one sparse probe on test rows, at the layer, position and C with '
                    'the best validation score; chosen from positions '
                    f'{", ".join(map(str, plan.candidates))}',

@@ -333,6 +333,7 @@ def read_rows_of(
         own[...] = stored if store.chosen is None else stored[rows[here] - store.starts[number]]
     return values
 
+# %% ../nbs/lib/store.ipynb #766ff201
 def widths_of(
     store, # an ActivationStore
 )->np.ndarray: # (n,), 1 in shards of words of one token
@@ -344,6 +345,13 @@ def widths_of(
         own = slice(store.starts[number], store.starts[number + 1])
         widths[own] = read_tensor(store.folder, shard['name'], 'width')
     return widths[rows]
+
+def about_rows(
+    store, # an ActivationStore
+)->tuple: # label, group, classes, tokenizer, width: as Examples takes them
+    "What is known of each row beside its text."
+    label, group = store.rows.label.to_numpy(), store.rows.group.to_numpy()
+    return label, group, store.classes, store.tokenizer, widths_of(store)
 
 # %% ../nbs/lib/store.ipynb #629304ee
 def fault(
@@ -412,9 +420,7 @@ class ActivationStore:
     def examples(self)->Examples:
         "Each row with some tokens before and after it, its label, and its document as group."
         ids, length, place = (read_rows_of(self, tensor) for tensor in ('ids', 'length', 'at'))
-        label, group = self.rows.label.to_numpy(), self.rows.group.to_numpy()
-        return Examples(ids, length, place, label, group, self.classes, self.tokenizer,
-                        widths_of(self))
+        return Examples(ids, length, place, *about_rows(self))
 
     def sample(self,
         n:int, # rows a class

@@ -302,7 +302,7 @@ class Spelled:
     text:str
     starts:np.ndarray # place in the text of each token's first letter (n,), increasing
     ends:np.ndarray # one past its last letter (n,), increasing
-    first:np.ndarray # the first token that shares a letter with each (n,), the token itself as a rule
+    first:np.ndarray # the first token that shares a letter with each (n,); as a rule itself
 
     @classmethod
     def of(cls, ids:np.ndarray, tokenizer)->'Spelled':
@@ -312,8 +312,8 @@ class Spelled:
         waiting = 0 # tokens of a letter that is not complete
         for k in np.flatnonzero(['\ufffd' in piece for piece in added]):
             waiting = waiting + 1 if waiting and first[k - 1] == k - waiting else 1
-            letter = tokenizer.decode(ids[k - waiting + 1:k + 1], clean_up_tokenization_spaces=False)
             first[k] = k - waiting + 1
+            letter = tokenizer.decode(ids[first[k]:k + 1], clean_up_tokenization_spaces=False)
             complete = '\ufffd' not in letter
             added[k] = letter if complete else ''
             if complete: waiting = 0
@@ -352,6 +352,7 @@ class Spans:
         example = next((spans.example for spans in several if spans.example), '')
         return cls(place[order][new], width[order][new], sum(s.halves for s in several), example)
 
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00001
 def search(
     tokens:Tokens,
     tokenizer, # a transformers tokenizer
@@ -398,6 +399,7 @@ def validate_target(
         raise ValueError(f'a spelling is given twice: {target!r:.80}')
     return [*spellings]
 
+# %% ../nbs/lessons/02-tokens.ipynb #t1d00001
 def spans(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them, or the LM that has it

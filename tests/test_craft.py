@@ -40,8 +40,12 @@ NOT_INLINE = {
     'lib/cli': {
         'main', 'options', 'print_version', 'tour', 'lessons', 'check', 'doctor', 'required',
         'installed', 'look_at_packages', 'look_at_extras', 'look_at_assets', 'look_at_cache',
-        'look_at_machine', 'fetch', 'carriers_to_install', 'sweep', 'sweep_examples', 'recorded',
-        'draw_maps', 'report_sweep', 'harvest', 'show_store', 'verify', 'bench', 'show'},
+        'look_at_machine', 'fetch', 'carriers_to_install', 'sweep', 'sweep_examples',
+        'draw_maps', 'report_sweep', 'harvest', 'show_store', 'verify', 'bench', 'show',
+        'study', 'study_feature', 'show_study', 'only_one', 'at_most'},
+    # takes a whole study, as lesson 16 and `test_studies.py` make one
+    'lib/pages': {'limit', 'figure', 'floor_parts', 'read_parts', 'few_parts', 'cloud',
+                  'context_lines', 'token_lines', 'which_parts', 'plan_words', 'ending', 'page_of'},
     'course/runs': {'execute_lesson', 'run_lesson'},
     # needs a cluster, and is tested in `test_executors.py`
     'lib/executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'},

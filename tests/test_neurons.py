@@ -14,8 +14,6 @@ from sparse_probing import LM, Tokens, find, harvest, read_documents, tokenize
 from sparse_probing.neurons import TokenHeatmap, Way, output_tokens, token_heatmap, top_contexts
 from sparse_probing.sites import blocks, neuron_input
 
-# ---- contexts
-
 
 @pytest.fixture(scope='module')
 def corpus(lm): return tokenize(islice(read_documents('news'), 30), lm)
@@ -100,7 +98,7 @@ def test_a_store_gives_what_the_text_gives(lm, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_corpus(lm):
-    """Four times the text, in documents that come one after the other: what Python holds at most."""
+    """What Python holds at most, over four times the text."""
     peaks = []
     for count in (40, 160):
         documents = islice(read_documents('news'), count)
@@ -117,14 +115,12 @@ def test_memory_does_not_grow_with_the_corpus(lm):
     (dict(neurons=1.5), 'whole numbers'), (dict(layer=30), 'out of range'),
     (dict(layer='3'), 'whole number'), (dict(k=0), 'at least 1'), (dict(k=2.), 'whole number'),
     (dict(quantiles=(.5, 1.)), 'between 0 and 1'), (dict(before=256), 'longer than before'),
-    (dict(text='wiki'), 'as `read_documents` gives them'), (dict(text=None), 'a corpus is'),
+    (dict(text='wiki'), 'as `read_documents` gives them'),
+    (dict(text=None), 'a corpus is'),
     (dict(text=[]), 'empty'), (dict(site='head'), 'site')])
 def test_what_cannot_be_looked_up_is_refused(lm, corpus, words, message):
     given = dict(text=corpus, layer=2, neurons=938) | words
     with pytest.raises((ValueError, TypeError), match=message): top_contexts(lm, **given)
-
-
-# ---- output tokens
 
 
 def with_words(lm):
@@ -225,9 +221,6 @@ def test_nothing_is_left_on_the_model(lm):
     assert before == after
 
 
-# ---- heatmaps
-
-
 def test_a_heatmap_has_the_recorded_values(lm, corpus):
     text = 'The old man and an umbrella'
     shaded = token_heatmap(lm, text, 3, 938)
@@ -254,7 +247,8 @@ def test_what_cannot_be_shaded_is_refused(lm, words):
     with pytest.raises(ValueError): token_heatmap(lm, **dict(text='a', layer=3) | words)
 
 
-NASTY = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "' onclick='alert(1)", '&amp;',
+NASTY = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>',
+         "' onclick='alert(1)", '&amp;',
          '\n', '\t', '\x00', '\u2028', '  ', '', '{{7*7}}', ']]>', '-->', '\u202eabc']
 
 
@@ -264,7 +258,8 @@ def test_text_stays_text(token):
     soup = BeautifulSoup(shaded.html(), 'html.parser')
     assert {tag.name for tag in soup.find_all()} <= {'figure', 'figcaption', 'div', 'span', 'sub'}
     for tag in soup.find_all():
-        assert set(tag.attrs) <= {'class', 'style', 'title', 'data-token', 'data-value', 'aria-label'}
+        assert set(tag.attrs) <= {'class', 'style', 'title', 'data-token', 'data-value',
+                                  'aria-label'}
     spans = soup.select('.tok')
     assert len(spans) == 2 and spans[0]['data-value'] == '1.00'
     assert spans[0].get_text().strip()

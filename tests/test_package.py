@@ -15,7 +15,7 @@ import nbformat
 import pytest
 import sparse_probing
 from helpers.house import (BELOW_A_LESSON, BELOW_A_ROOM, BOTTOM, LESSONS, MEETING_PLACE,
-                           ON_THE_BOTTOM, PROBE_WING, ROOT, TEXT_WING, imports_of, modules)
+                           ON_BOTH, ON_THE_BOTTOM, PROBE_WING, ROOT, TEXT_WING, imports_of, modules)
 from helpers.installs import (brought_by, build_wheel, copy_clone, install, link_packages,
                               make_python)
 from nbclient import NotebookClient
@@ -142,7 +142,7 @@ def test_the_front_door_knows_every_module():
 
 @pytest.mark.parametrize('module', ROOMS)
 def test_every_room_is_in_one_part_of_the_house(module):
-    parts = TEXT_WING, PROBE_WING, MEETING_PLACE, ON_THE_BOTTOM, BOTTOM
+    parts = TEXT_WING, PROBE_WING, MEETING_PLACE, ON_BOTH, ON_THE_BOTTOM, BOTTOM
     assert sum(module in part for part in parts) == 1
 
 
@@ -159,6 +159,12 @@ def test_the_probe_wing_knows_no_text(module):
 @pytest.mark.parametrize('module', sorted(MEETING_PLACE))
 def test_the_meeting_place_needs_no_text_when_it_runs(module):
     assert IMPORTS[module][0] <= PROBE_WING | BOTTOM
+
+
+@pytest.mark.parametrize('module', sorted(ON_BOTH))
+def test_what_stands_on_both_wings_knows_nothing_above(module):
+    below = TEXT_WING | PROBE_WING | MEETING_PLACE | ON_THE_BOTTOM | BOTTOM
+    assert IMPORTS[module][0] <= below | ON_BOTH
 
 
 @pytest.mark.parametrize('module', sorted(BOTTOM))

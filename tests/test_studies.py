@@ -48,9 +48,6 @@ def call(*words, cwd=None):
                           env=os.environ | {'COLUMNS': '200'})
 
 
-# ---- what may be said
-
-
 @pytest.mark.parametrize('seed', [1, 2, 3])
 def test_shuffled_labels_give_nothing_found(lm, article, tmp_path, seed):
     y = np.random.default_rng(seed).permutation(article.examples.y)
@@ -116,9 +113,6 @@ def test_the_token_floor_is_the_log_odds_of_its_counts(article):
     assert token_floor(examples, train, 0, 0) >= GIVES_AWAY
 
 
-# ---- the choice
-
-
 def test_a_neuron_that_is_right_on_test_rows_alone_changes_nothing(lm, article, report):
     aside = np.setdiff1d(np.arange(len(article.examples)), training_rows(lm, article))
     X = article.X.copy()
@@ -145,9 +139,6 @@ def training_rows(lm, activations):
     from sparse_probing.studies import begin
     request = Request(lm, activations, 'wiki', 0, None, None, 'neurons', 1000, {})
     return begin(request, None, 0).train
-
-
-# ---- what a study is about
 
 
 @pytest.mark.parametrize('feature', ['targets', 'rule', 'examples'])
@@ -179,9 +170,6 @@ def test_a_study_needs_a_model_and_rows(lm, article):
         with pytest.raises(ValueError, match=message): study(lm, few)
 
 
-# ---- the command, interrupted and wrong
-
-
 def finished(out): return out / 'study.html'
 
 
@@ -198,7 +186,8 @@ def test_a_killed_study_goes_on_and_ends_as_if_never_killed(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not finished(tmp_path / 'killed').exists()
-    cells = {path: path.stat().st_mtime_ns for path in (tmp_path / 'killed/cells').glob('*.parquet')}
+    kept = (tmp_path / 'killed/cells').glob('*.parquet')
+    cells = {path: path.stat().st_mtime_ns for path in kept}
     again = call('study', *SMALL, '--out', tmp_path / 'killed')
     assert again.returncode == 0, again.stderr
     assert all(path.stat().st_mtime_ns == time_before for path, time_before in cells.items())
@@ -275,9 +264,6 @@ def test_a_study_of_other_words_is_refused_in_the_same_folder(lm, article, tmp_p
         study(lm, examples, layers=[29], positions=-1, out=tmp_path)
     with pytest.raises(ValueError, match='choose another folder'):
         study(lm, replace(examples, y=1 - examples.y), layers=[9], positions=-1, out=tmp_path)
-
-
-# ---- the page of a real study
 
 
 NASTY = '</script><script>alert(1)</script>"\'<b>&amp;'

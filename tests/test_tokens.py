@@ -157,7 +157,6 @@ def hit(tokenizer, target, *texts, **options):
     return tokens.document_of(find(tokens, tokenizer, target, **options)).tolist()
 
 
-
 @pytest.mark.parametrize(
     'tokenizer, target, texts, expected',
     [
@@ -280,7 +279,6 @@ def test_a_letter_in_the_middle_of_a_text_is_one_token(lm): # where a space is p
     assert hit(t, '的', '今天的天气', '好 的') == [0, 1]
 
 
-
 @pytest.mark.parametrize('kind', KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize('control', ['<s>', '</s>', '[CLS]', '<lang>'])
 def test_the_spelling_of_a_control_token_stays_text(kind, control):
@@ -313,7 +311,6 @@ def test_words_that_were_added_to_a_vocabulary_stay_one_token():
     t = bytes_as_letters()
     t.add_tokens(['zebra'])
     assert t.convert_ids_to_tokens(encode(['the zebra'], t)[0])[-1] == 'zebra'
-
 
 
 LIKE = {
@@ -390,7 +387,6 @@ def test_windows_and_texts_with_a_token_before_them(lm, tokens):
         assert (led.length == plain.length + 1).all()
         assert (led.place == led.length - 1).all()
         assert (led.group == plain.group).all()
-
 
 
 def test_an_lm_in_place_of_its_tokenizer(lm, tokens, capsys):
@@ -518,9 +514,6 @@ def test_a_word_without_its_space_is_warned_of_once(lm):
             contrast(tokens, lm, quiet, n=1, before=0, after=0)
 
 
-# ---- words of several tokens, spellings and patterns, against a search of the decoded text
-
-
 def documents(*texts): return [Document(text=text, id=str(k)) for k, text in enumerate(texts)]
 
 
@@ -565,7 +558,8 @@ def by_brute_force(tokens, tokenizer, pattern, after_space):
     return hits
 
 
-SMALL_TEXTS = 'the cat understand the cat.', 'understand', 'a cat, the understand. 12 a', 'the the cat'
+SMALL_TEXTS = ('the cat understand the cat.', 'understand', 'a cat, the understand. 12 a',
+               'the the cat')
 
 
 @pytest.mark.parametrize('kind', ['WordPiece', 'Unigram', 'WordLevel'])
@@ -581,12 +575,14 @@ def test_matches_are_those_of_a_search_of_the_decoded_text(kind, pattern):
 
 
 REAL = ('An aardvark met two aardvarks. The aardvark, an old one, left.',
-        'Naïve café 🙂🙂 and 日本語 text; 🙂 again: e\u0301.', 'On 3 May 1998 and in 2024, not 12345.',
+        'Naïve café 🙂🙂 and 日本語 text; 🙂 again: e\u0301.',
+        'On 3 May 1998 and in 2024, not 12345.',
         'New York or New York again! In New Yorker style.')
 
 
 @pytest.mark.parametrize('target, after_space', [
-    (' aardvark', False), (' New York', False), (' café', False), (' 🙂🙂', False), (' 日本語', False),
+    (' aardvark', False), (' New York', False), (' café', False), (' 🙂🙂', False),
+    (' 日本語', False),
     (re.compile(r'\b\d{4}\b'), True), (re.compile('🙂'), True), (re.compile('日本'), True),
     (re.compile(r'\baardvarks?\b'), True), (re.compile('ardvark'), True), (re.compile('é'), True),
     (re.compile(r'[A-Z]\w+ York\b'), True), (re.compile(r'^\w+'), True), (re.compile('zq'), True)])
@@ -615,7 +611,8 @@ def test_spellings_are_a_union_and_the_longest_match_wins(lm, tokens):
     assert both.width.tolist() == [2] and len(both) == 1
 
 
-@pytest.mark.parametrize('target', ['', [], [[' the']], [' the', ' the'], [' the', ''], 260, None, {},
+@pytest.mark.parametrize('target', ['', [], [[' the']], [' the', ' the'], [' the', ''], 260,
+                                    None, {},
                                     re.compile(b'the'), [re.compile('a'), re.compile('a')],
                                     '<|endoftext|>', [' the', 5]])
 def test_what_is_no_target_is_refused(lm, tokens, target):

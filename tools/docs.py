@@ -63,6 +63,7 @@ def build(out: Path) -> Site:
     for css in out.rglob('*.css'):
         css.write_text(re.sub(r'@import url\(https?:[^)]*\);?', '', css.read_text()))
     write_search(out)
+    write_studies(out / 'studies')
     (out / '.nojekyll').touch()
     write_colab(out / 'colab', settings)
     return site
@@ -85,6 +86,12 @@ def write_search(out: Path) -> None:
     index = json.dumps(json.loads((out / 'search.json').read_text()), ensure_ascii=False)
     (out / 'search.js').write_text(f'window.searchIndex = {index};\n')
     (out / 'site_libs/search.js').write_text(SEARCH)
+
+
+def write_studies(folder: Path) -> None:
+    """Put the finished studies beside the pages: each is whole by itself, and stays as it is."""
+    folder.mkdir(exist_ok=True)
+    for page in (ROOT / 'nbs/studies').glob('*.html'): shutil.copyfile(page, folder / page.name)
 
 
 def write_colab(folder: Path, settings) -> None:

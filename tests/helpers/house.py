@@ -6,10 +6,11 @@ import sparse_probing
 from tools.sync import NOTEBOOKS, ROOT # noqa: F401
 
 TEXT_WING = {'carriers', 'sources', 'tokens', 'examples', 'sites', 'contexts', 'activations',
-             'tasks', 'store', 'executors', 'ledger', 'harvests'}
+             'tasks', 'store', 'executors', 'ledger', 'harvests', 'neurons'}
 PROBE_WING = {'matrix', 'probe', 'solver', 'path', 'ksparse', 'subsets'}
 MEETING_PLACE = {'sweeps'}
 BOTTOM = {'plots', 'files', 'fingerprints', 'extras'}
+ON_BOTH = {'studies', 'pages'} # ask models, texts and probes together
 ON_THE_BOTTOM = {'report'} # of neither wing; knows no model, no text and no probe
 
 # What stands below a lesson, beside the lessons before it and `plots`.
@@ -24,7 +25,9 @@ BELOW_A_LESSON = {
     'tasks': {'carriers'},
     'ksparse': {'matrix', 'subsets'},
     'sweeps': {'files', 'fingerprints', 'matrix'},
+    'neurons': {'sites', 'contexts', 'store'},
     'harvests': {'sites', 'contexts', 'files', 'fingerprints', 'store', 'executors', 'ledger'},
+    'studies': {'files', 'fingerprints', 'pages'},
 }
 # What a room that is no lesson may import.
 BELOW_A_ROOM = {
@@ -41,6 +44,7 @@ BELOW_A_ROOM = {
     'executors': {'files', 'extras', 'store'},
     'ledger': {'files', 'fingerprints', 'sources', 'examples', 'contexts', 'store', 'executors'},
     'subsets': {'matrix', 'probe', 'solver', 'path'},
+    'pages': {'report', 'sweeps', 'plots'},
 }
 LESSONS = list(BELOW_A_LESSON)
 
