@@ -193,10 +193,10 @@ class Targets:
         named = self.targets.items() if isinstance(self.targets, Mapping) else ()
         named = [(name, target) for name, target in named if type(target) is not int]
         count = partial(inside_words, tokens, tokenizer, whole_word=self.whole_word)
-        inside = Counter({f'inside words of {name}': count(target) for name, target in named})
+        inside = {f'inside words of {name}': count(target) for name, target in named}
         halves = {f'half tokens of {name}': spans(tokens, tokenizer, target, self.whole_word).halves
                   for name, target in named if not isinstance(target, str)}
-        return inside + Counter(halves)
+        return Counter(inside | halves)
 
 # %% ../nbs/lessons/15-harvests.ipynb #1ed2791e
 @dataclass(frozen=True)
