@@ -57,7 +57,7 @@ def site(tmp_path_factory):
 @pytest.fixture(scope='session')
 def soups(site):
     return {page.relative_to(site).as_posix(): BeautifulSoup(page.read_text(), 'html.parser')
-            for page in site.rglob('*.html')}
+            for page in site.rglob('*.html') if page.parent.name != 'studies'}
 
 
 @pytest.fixture(scope='session')
@@ -84,6 +84,25 @@ def tab(browser):
 
 
 def test_every_notebook_is_a_page_of_the_site(soups): assert sorted(soups) == PAGES
+
+
+STUDIES = sorted(path.name for path in (ROOT / 'nbs/studies').glob('*.html'))
+
+
+@pytest.mark.parametrize('name', STUDIES)
+def test_a_finished_study_is_on_the_site_as_it_was_written(name, site, soups):
+    assert (site / 'studies' / name).read_bytes() == (ROOT / 'nbs/studies' / name).read_bytes()
+    links = soups['howto/two_studies.html'].select('main a[href]')
+    assert f'../studies/{name}' in {link['href'] for link in links}
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('name', STUDIES)
+def test_a_finished_study_can_be_read_by_everyone(name, scheme, site, tab):
+    tab.emulate_media(color_scheme=scheme)
+    tab.goto((site / 'studies' / name).as_uri())
+    assert [address for address in tab.asked if not address.startswith(('file:', 'data:'))] == []
+    assert violations(tab) == []
 
 
 def test_a_page_is_small(site):

@@ -59,11 +59,12 @@ def build(out: Path) -> Site:
     warnings = [warning for warning in site.warnings if 'output-file' not in warning]
     assert not warnings, '\n'.join(warnings)
     glossary = terms(out / 'reference/glossary.html')
-    for page in out.rglob('*.html'): page.write_text(finish(page, out, glossary, settings))
+    for page in out.rglob('*.html'):
+        if page.parent.name == 'studies': continue # each is whole by itself, and stays as it is
+        page.write_text(finish(page, out, glossary, settings))
     for css in out.rglob('*.css'):
         css.write_text(re.sub(r'@import url\(https?:[^)]*\);?', '', css.read_text()))
     write_search(out)
-    write_studies(out / 'studies')
     (out / '.nojekyll').touch()
     write_colab(out / 'colab', settings)
     return site
@@ -86,12 +87,6 @@ def write_search(out: Path) -> None:
     index = json.dumps(json.loads((out / 'search.json').read_text()), ensure_ascii=False)
     (out / 'search.js').write_text(f'window.searchIndex = {index};\n')
     (out / 'site_libs/search.js').write_text(SEARCH)
-
-
-def write_studies(folder: Path) -> None:
-    """Put the finished studies beside the pages: each is whole by itself, and stays as it is."""
-    folder.mkdir(exist_ok=True)
-    for page in (ROOT / 'nbs/studies').glob('*.html'): shutil.copyfile(page, folder / page.name)
 
 
 def write_colab(folder: Path, settings) -> None:
@@ -193,7 +188,9 @@ def size_pictures(soup, notebook: Path) -> None:
     cells = json.loads(notebook.read_text())['cells']
     outputs = [output for cell in cells for output in cell.get('outputs', ())]
     pictures = [output for output in outputs if 'image/png' in output.get('data', ())]
-    for image, picture in zip(soup.select('main img'), pictures, strict=True):
+    # those of the prose lie in `nbs/figures` and have their own size
+    drawn = [image for image in soup.select('main img') if 'figures/' not in image['src']]
+    for image, picture in zip(drawn, pictures, strict=True):
         image['width'] = picture['metadata']['image/png']['width']
 
 
