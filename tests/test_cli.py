@@ -312,7 +312,7 @@ def test_a_sweep_that_is_given_again_computes_nothing_again(swept):
 
 @pytest.mark.parametrize('changed, message', [
     (['--k', '1,2'], 'made from other data, or with other settings'),
-    (['--layers', '0,1'], 'activations of other examples, layers or positions')])
+    (['--layers', '0,1'], 'activations of other examples, layers, positions or site')])
 def test_a_sweep_with_other_words_touches_nothing(swept, changed, message):
     words, folder = swept
     before = times_of_cells(folder)
