@@ -352,7 +352,7 @@ class Spans:
         example = next((spans.example for spans in several if spans.example), '')
         return cls(place[order][new], width[order][new], sum(s.halves for s in several), example)
 
-# %% ../nbs/lessons/02-tokens.ipynb #t1d00001
+# %% ../nbs/lessons/02-tokens.ipynb #f878a88b
 def search(
     tokens:Tokens,
     tokenizer, # a transformers tokenizer
@@ -399,7 +399,7 @@ def validate_target(
         raise ValueError(f'a spelling is given twice: {target!r:.80}')
     return [*spellings]
 
-# %% ../nbs/lessons/02-tokens.ipynb #t1d00001
+# %% ../nbs/lessons/02-tokens.ipynb #a1542620
 def spans(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made them, or the LM that has it
