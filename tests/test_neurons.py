@@ -84,15 +84,16 @@ def test_documents_batches_and_portions_change_nothing(lm, corpus, monkeypatch):
 
 
 def test_a_store_gives_what_the_text_gives(lm, tmp_path):
+    """With chunks cut alike, the same values at the same tokens; what follows is not in a store."""
     store = harvest('news', lm, {'any': 1}, out=tmp_path / 'store', layers=[2], context=256,
-                    before=16, after=6, limit=8, ranks=2, workers=1)
+                    before=16, after=0, limit=8, ranks=1, workers=1)
     tokens = tokenize(islice(read_documents('news'), 8), lm)
     table, other = (top_contexts(lm, text, 2, NEURONS, k=4, sample=10**6)
                     for text in (tokens, store))
-    # the last tokens of a chunk have text behind them in a store, so they are read in another one
-    assert np.allclose(other.value, table.value, atol=.2)
-    ends = table.end != 'quantile'
-    assert (other.token[ends] == table.token[ends]).mean() > .8
+    assert np.allclose(other.value, table.value, atol=1e-4)
+    ends = table.end != 'quantile' # in the middle two tokens may be equally near
+    for column in ('place', 'left', 'token'):
+        assert other[column][ends].tolist() == table[column][ends].tolist()
     with pytest.raises(ValueError, match='harvest that, or give the text'):
         top_contexts(lm, store, 3, NEURONS)
 
