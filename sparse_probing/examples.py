@@ -126,12 +126,13 @@ def left_out(
             'may go on with it: whole_word=False takes these too. ')
 
 def halved(
-    hits:Spans,
+    matches:int, # that begin or end within a token
+    example:str='', # one of them in words
 )->str: # empty where there are none
     "How many matches have no place, since they begin or end within a token."
-    if not hits.halves: return ''
-    return (f'{hits.halves:,} matches begin or end within a token, such as {hits.example}, and '
-            'have no place. ')
+    if not matches: return ''
+    such = f', such as {example},' if example else ''
+    return f'{matches:,} matches begin or end within a token{such} and have no place. '
 
 # %% ../nbs/lessons/03-examples.ipynb #aea7d755
 def windows_at(
@@ -177,7 +178,8 @@ def draw(
         raise ValueError(
             f'{label}: {n} windows asked for, {len(different)} found. {occurs}, {inside} of '
             f'them at least {before} tokens after the start and {after} before the end of a '
-            f'document, {len(different)} of those different. {left_out(words)}{halved(hits)}'
+            f'document, {len(different)} of those different. {left_out(words)}'
+            f'{halved(hits.halves, hits.example)}'
             'Read more documents, or ask for fewer')
     drawn = np.sort(rng.choice(sorted(different), n, replace=False))
     taken.update(different[place] for place in drawn)
@@ -235,7 +237,8 @@ def warn_of_halves(
     hits:Mapping, # class name -> Spans
 )->None:
     "Say, once, how many matches have no place."
-    lines = [f'class {name!r}: {halved(spans)}' for name, spans in hits.items() if spans.halves]
+    lines = [f'class {name!r}: {halved(spans.halves, spans.example)}'
+             for name, spans in hits.items() if spans.halves]
     if lines: warnings.warn(''.join(lines).strip(), stacklevel=3)
 
 def cut(

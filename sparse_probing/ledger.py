@@ -21,7 +21,7 @@ from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 from tqdm.auto import tqdm
 
-from .examples import left_out
+from .examples import halved, left_out
 from .executors import progress
 from .files import alone
 from .fingerprints import file_fingerprint
@@ -266,10 +266,11 @@ def nothing_found(
     classes:tuple, # names
 )->str:
     "The error of a harvest without a hit."
-    inside = sum(counts.get(f'inside words of {name}', 0) for name in classes)
+    def total(what): return sum(counts.get(f'{what} of {name}', 0) for name in classes)
+    without = left_out(total('inside words')) + halved(total('half tokens'))
     read = f'{counts.get("documents", 0):,} documents of {counts.get("tokens", 0):,} tokens'
     edge = f'{counts.get("edge", 0):,} were too near the edge of a document'
-    return f'no hit in {read} ({edge}). {left_out(inside)}Check the targets, or read more text'
+    return f'no hit in {read} ({edge}). {without}Check the targets, or read more text'
 
 def warn_of_missing(
     counts:dict, # of all ranks
@@ -279,9 +280,10 @@ def warn_of_missing(
     "Warn of each class that was never found."
     for name, rule in zip(classes, rules):
         if counts.get(f'hits of {name}'): continue
-        inside = left_out(counts.get(f'inside words of {name}', 0))
-        stop = '. ' if inside else ''
-        warnings.warn(f'class {name!r} ({rule}) was never found{stop}{inside}'.rstrip())
+        without = left_out(counts.get(f'inside words of {name}', 0))
+        without += halved(counts.get(f'half tokens of {name}', 0))
+        stop = '. ' if without else ''
+        warnings.warn(f'class {name!r} ({rule}) was never found{stop}{without}'.rstrip())
 
 # %% ../nbs/lib/ledger.ipynb #e739e6bd
 def finish(

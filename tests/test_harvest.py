@@ -3,10 +3,12 @@ import json
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from sparse_probing import (ActivationStore, capitalised, harvest, load_lm, next
 from sparse_probing.activations import gather, looks_ahead
 from sparse_probing.contexts import chunks, find_hits, prune
 from sparse_probing.ledger import SKIPPED, Deal, alone_in, plan
-from sparse_probing.sites import lone_mlp
+from sparse_probing.sites import lone_mlp, neuron_input
 from sparse_probing.store import get_datafolder
 from sparse_probing.tokens import Tokens
 
@@ -739,3 +741,59 @@ def test_documents_are_called_as_read_documents_calls_them(tmp_path, monkeypatch
         assert folder.path == plan(f'c{pattern}')[0].path
     sent = pickle.loads(pickle.dumps(folder)) # as a worker gets it
     assert [d.id for d in Deal(sent, files).run()] == ids
+
+
+SEVERAL = {'city': [' New York', ' London'], 'year': re.compile(r'\b(19|20)\d\d\b'),
+           'said': ' President'}
+
+
+@pytest.mark.parametrize('context', ['window', 64, 2000])
+def test_words_of_several_tokens_are_harvested_as_a_plain_hook_reads_them(lm, tmp_path, context):
+    """Positions before a word count from its first token, those from 0 on from its last."""
+    positions, before, after, layer = (-2, -1, 0, 1), 14, 2, 1
+    store = here('news', lm, SEVERAL, layers=layer, positions=positions, limit=40,
+                 context=context, before=before, after=after, out=tmp_path / 'store')
+    examples, rows = store.examples, store.rows
+    assert set(examples.y) == {0, 1, 2} and examples.width.max() > 2
+    tokens = tokenize(islice(read_documents('news'), 40), lm)
+    number = {document.id: k for k, document in enumerate(islice(read_documents('news'), 40))}
+    seen = []
+    handle = neuron_input(lm.model, layer).register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0][0]))
+    try:
+        for row in range(0, len(rows), 7):
+            k = number[rows.document[row]]
+            place = tokens.starts[k] + rows.place[row]
+            first = place - examples.width[row] + 1
+            text = lm.tokenizer.decode(tokens.ids[first:place + 1])
+            assert re.fullmatch(r' New York| London| ?(19|20)\d\d| President', text)
+            if context == 64: continue # which of its chunks a hit is in, only the harvest knows
+            start, stop = tokens.starts[k], tokens.ends[k] # a chunk of 2000 is a whole document
+            if context == 'window': start, stop = first - before, place + after + 1
+            ids = tokens.ids[start:stop]
+            seen.clear()
+            with torch.inference_mode(): lm.model(torch.tensor(ids[None].astype(int)))
+            for position in positions:
+                at = (first if position < 0 else place) + position - start
+                assert np.allclose(store.at(layer, position)[row], seen[0][at], atol=1e-4)
+    finally: handle.remove()
+
+
+def test_another_pattern_is_another_harvest(lm, tmp_path):
+    words = dict(layers=0, limit=3, out=tmp_path / 'store')
+    here('news', lm, {'year': re.compile('[0-9]{4}')}, **words)
+    for other in (re.compile('[0-9]{3}'), re.compile('[0-9]{4}', re.IGNORECASE), ' year'):
+        with pytest.raises(ValueError, match='targets'):
+            here('news', lm, {'year': other}, **words)
+
+
+def test_halves_of_tokens_are_counted_and_said(lm, tmp_path):
+    hing, words = re.compile('hing'), dict(layers=0, limit=10)
+    with pytest.warns(UserWarning, match='[0-9]+ matches begin or end within a token'):
+        store = here('news', lm, {'the': ' the', 'hing': hing}, out=tmp_path / 'both', **words)
+    matches = sum(len(hing.findall(document.text))
+                  for document in islice(read_documents('news'), 10))
+    counts = store.manifest['counts']
+    assert counts['half tokens of hing'] + counts.get('hits of hing', 0) == matches > 0
+    with pytest.raises(ValueError, match='matches begin or end within a token and have no place'):
+        here('news', lm, {'hing': hing}, out=tmp_path / 'halves', **words)
