@@ -6,7 +6,6 @@ import random
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import killing, slurm_node
+from helpers.disks import mounted
 from helpers.harvesting import (SENTENCE, TARGETS, content, furthest, here, off, same, write_lines,
                                 write_texts)
 from helpers.tiny import ENCODERS, FAMILIES, tiny
@@ -422,17 +422,6 @@ def test_one_folder_has_one_driver(lm, tmp_path):
     with alone_in(get_datafolder(str(tmp_path / 'other'))):
         with pytest.raises(RuntimeError, match='another harvest is running in'):
             here('news', lm, TARGETS, **words)
-
-
-@contextmanager
-def mounted(folder, *options):
-    """A file system of its own, in memory."""
-    folder.mkdir()
-    mount = ['mount', '-t', 'tmpfs', '-o', ','.join(options), 'tmpfs', str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode: pytest.skip(f'no file system can be mounted here: {done.stderr.strip()}')
-    try: yield folder
-    finally: subprocess.run(['umount', '-l', str(folder)], check=True)
 
 
 def test_a_full_disk_leaves_no_half_and_with_more_room_it_goes_on(lm, tmp_path):

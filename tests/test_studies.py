@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from helpers.disks import mounted
 
 from sparse_probing import Tokens, contrast, record
 from sparse_probing.studies import GIVES_AWAY, SCORE, Request, study, token_floor
@@ -197,6 +198,20 @@ def test_a_killed_study_goes_on_and_ends_as_if_never_killed(tmp_path):
         other = tmp_path / 'killed' / path.relative_to(tmp_path / 'whole')
         pd.testing.assert_frame_equal(pd.read_parquet(path), pd.read_parquet(other))
     assert not list(tmp_path.rglob('*.partial'))
+
+
+def test_a_full_disk_leaves_no_half_and_with_more_room_it_goes_on(lm, article, tmp_path):
+    words = dict(layers=[9, 29], positions=-1, contexts=1000)
+    with mounted(tmp_path / 'small', 'size=1m') as small:
+        with pytest.raises(OSError, match='No space left on device'):
+            study(lm, article.examples, out=small / 'study', **words)
+        assert not list(small.rglob('*.partial')) and not list(small.rglob('*.safetensors'))
+        subprocess.run(['mount', '-o', 'remount,size=9m', str(small)], check=True)
+        report = study(lm, article.examples, out=small / 'study', **words)
+        subprocess.run(['dd', 'if=/dev/zero', f'of={small / "filler"}'], capture_output=True)
+        with pytest.raises(OSError, match='No space left on device'):
+            report.to_html(small / 'study/study.html')
+        assert not list(small.rglob('*.partial')) and not list(small.rglob('*.html'))
 
 
 def labelled(folder, name, text):
