@@ -358,11 +358,11 @@ class TokenHeatmap:
             words.append(f'<span class="tok" data-token="{text}" data-value="{number}" '
                          f'title="{text}: {number}" style="{TOKEN.format(shade(value, limit))}">'
                          f'{text}{seen}</span>')
-        legend = (f'{escape(self.label)}: blue above zero, orange below; the deepest colour is at '
-                  f'{limit:.2f}. A number stands under the strongest tokens.')
-        return (f'<figure class="token-heatmap" aria-label="{escape(self.alt)}" style="{PANEL}">'
-                f'<div>{"".join(words)}</div><figcaption style="color:#57606a;line-height:1.4">'
-                f'{legend}</figcaption></figure>')
+        # in the caption the words reach everyone: Jupyter takes other labels off foreign notebooks
+        legend = f'Blue is above zero, orange below; the deepest colour is at {limit:.2f}.'
+        return (f'<figure class="token-heatmap" style="{PANEL}"><div>{"".join(words)}</div>'
+                '<figcaption style="color:#57606a;line-height:1.4">'
+                f'{escape(self.alt)} {legend}</figcaption></figure>')
 
     def _repr_html_(self)->str: return self.html()
 

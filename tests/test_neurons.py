@@ -259,11 +259,11 @@ def test_text_stays_text(token):
     soup = BeautifulSoup(shaded.html(), 'html.parser')
     assert {tag.name for tag in soup.find_all()} <= {'figure', 'figcaption', 'div', 'span', 'sub'}
     for tag in soup.find_all():
-        assert set(tag.attrs) <= {'class', 'style', 'title', 'data-token', 'data-value',
-                                  'aria-label'}
+        assert set(tag.attrs) <= {'class', 'style', 'title', 'data-token', 'data-value'}
     spans = soup.select('.tok')
     assert len(spans) == 2 and spans[0]['data-value'] == '1.00'
     assert spans[0].get_text().strip()
+    assert shaded.alt in soup.figcaption.get_text() and '-2.00' in shaded.alt
 
 
 def luminance(colour):
