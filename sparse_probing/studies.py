@@ -141,7 +141,7 @@ def make_plan(
     "Look at tokens and labels, and say what will be compared."
     examples = activations.examples
     alone = {p: token_floor(examples, train, p, seed) for p in {*activations.positions, 0}}
-    floors = {p: max(alone[p], alone[0]) if p > 0 else alone[p] for p in activations.positions}
+    floors = {p: max(alone[q] for q in alone if q <= p) for p in activations.positions}
     counts = tuple(int(np.sum(examples.y == k)) for k in np.unique(examples.y))
     return Plan(tuple(examples.classes), counts, len(set(examples.group.tolist())),
                 activations.model, activations.site, activations.layers, floors, seed)
@@ -282,7 +282,8 @@ def path_steps(
 def sparsest(
     steps:pd.DataFrame, # of `path_steps`
 )->pd.Series:
-    "The first step within one standard error of the best."
+    "The first step with neurons that is within one standard error of the best."
+    steps = steps[steps.nonzero > 0]
     best = steps.loc[steps.score.idxmax()]
     return steps[steps.score >= best.low].iloc[0]
 
@@ -377,7 +378,7 @@ def written(
     if climb.plan.site != 'neurons':
         return None, 'What is written is told for neurons only, and another site was read.'
     try: return output_tokens(climb.lm, int(climb.choice.layer), neurons, k=5), ''
-    except (ValueError, RuntimeError) as e: return None, f'What they write is not told: {e}.'
+    except ValueError as e: return None, f'What they write is not told: {e}.'
 
 def pictures(
     climb:Climb,
@@ -397,7 +398,7 @@ def pictures(
     return pairs
 
 # %% ../nbs/lessons/16-studies.ipynb #53b12cf7
-def test_values(
+def values_aside(
     climb:Climb,
     neurons:list, # their numbers
 )->pd.DataFrame: # a row a test row: a column a neuron, and class
@@ -414,7 +415,7 @@ def which(
     shown = table.neuron[:SHOWN].tolist()
     around = contexts(climb, shown)
     tokens, reason = written(climb, shown)
-    tables = {'neurons': table, 'contexts': around, 'activations': test_values(climb, shown)}
+    tables = {'neurons': table, 'contexts': around, 'activations': values_aside(climb, shown)}
     if tokens is not None: tables['output_tokens'] = tokens
     alone = table[f'{SCORE} alone']
     best = table.loc[abs(alone - .5).idxmax()]
@@ -536,8 +537,8 @@ class Request:
         tokens = text if isinstance(text, Tokens) else tokenize(read_documents(text), self.lm)
         targets = self.feature
         if callable(targets): targets = targets(tokens, self.lm.tokenizer)
-        before = max(14, -min(self.places()))
-        examples = contrast(tokens, self.lm, targets, self.n, before=before, **self.options)
+        reach = dict(before=max(14, -min(self.places())), after=max(2, max(self.places())))
+        examples = contrast(tokens, self.lm, targets, self.n, **reach, **self.options)
         return examples, beginning(tokens, self.contexts)
 
     def places(self)->tuple:

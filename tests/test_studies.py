@@ -307,3 +307,24 @@ def test_tables_lie_beside_the_page(report, tmp_path):
     by_name = {path.stem.removeprefix('study-'): pd.read_parquet(path) for path in tables}
     assert len(by_name['steps']) == 30 and len(by_name['neurons']) > 0
     assert json.dumps(by_name['floor'].guess.tolist())
+
+
+def test_a_token_that_gives_the_class_away_is_in_view_behind_it_too(lm, article):
+    """Position -1 comes after position -2, so the model has read what stands there."""
+    from sparse_probing.studies import begin
+    ids = article.examples.ids.copy()
+    ids[np.arange(len(ids)), article.examples.place - 2] = 300 + article.examples.y
+    X = np.repeat(article.X[:, :, :1], 3, axis=2)
+    planted = replace(article, X=X, positions=(-3, -2, -1),
+                      examples=replace(article.examples, ids=ids))
+    request = Request(lm, planted, 'wiki', 0, None, None, 'neurons', 1000, {})
+    plan = begin(request, None, 0).plan
+    assert plan.candidates == [-3] and plan.gives_away(-2) and plan.gives_away(-1)
+
+
+def test_the_sparsest_step_has_neurons():
+    from sparse_probing.studies import sparsest
+    steps = pd.DataFrame({'nonzero': [0, 1, 4], 'score': [.5, .52, .55], 'low': [.5, .47, .49]})
+    assert sparsest(steps).nonzero == 1
+    below_chance = steps.assign(score=[.5, .4, .45], low=[.5, .38, .43])
+    assert sparsest(below_chance).nonzero == 4
