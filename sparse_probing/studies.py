@@ -529,7 +529,8 @@ class Request:
         "The examples, drawn where targets were given."
         if isinstance(self.feature, (Examples, Activations)):
             examples = getattr(self.feature, 'examples', self.feature)
-            return self.feature, own_texts(examples, self.lm.tokenizer)
+            own = own_texts(examples, self.lm.tokenizer)
+            return self.feature, beginning(own, self.contexts)
         if not (isinstance(self.feature, Mapping) or callable(self.feature)):
             raise ValueError("a study takes targets such as {'the': ' the', 'an': ' an'}, a rule, "
                              f'Examples or Activations; got {self.feature!r:.60}')

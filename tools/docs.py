@@ -183,13 +183,18 @@ def to_mathml(maths) -> None:
     maths.replace_with(BeautifulSoup(formula, 'html.parser'))
 
 
+PROSE = '675' # pixels that a picture of the prose is wide
+
+
 def size_pictures(soup, notebook: Path) -> None:
     """Show each picture at the width its notebook says; it has twice as many pixels."""
     cells = json.loads(notebook.read_text())['cells']
     outputs = [output for cell in cells for output in cell.get('outputs', ())]
     pictures = [output for output in outputs if 'image/png' in output.get('data', ())]
-    # those of the prose lie in `nbs/figures` and have their own size
-    drawn = [image for image in soup.select('main img') if 'figures/' not in image['src']]
+    prose, drawn = [], [] # the pictures of the prose lie in `nbs/figures`
+    for image in soup.select('main img'):
+        (prose if 'figures/' in image['src'] else drawn).append(image)
+    for image in prose: image['width'] = PROSE
     for image, picture in zip(drawn, pictures, strict=True):
         image['width'] = picture['metadata']['image/png']['width']
 
