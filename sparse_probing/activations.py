@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -145,20 +146,65 @@ def hits_in(
 
 # %% ../nbs/lessons/04-activations.ipynb #7a3c55e0
 def gather(
-    lm:LM, # a model
-    contexts:Contexts, # stretches of tokens, with hits
-    layers:Sequence[int], # layer numbers, 0 is the first
-    positions:Sequence[int]=(0,), # places counted from the hit
-    site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
-    *,
-    batch_tokens:int=2048, # tokens in a batch, padding included
-    dtype:str='float32', # of what is returned
-    alone:bool=False, # run the last MLP at the hits only, where that can be
-    tell:Callable=None, # told how many tokens were run, after each batch
-    out:dict=None, # arrays to fill instead of new ones
-    columns:Sequence[int]=None, # numbers of the neurons to keep; all where not given
-)->dict: # (layer, position) -> activations (hits, d)
-    "Run the model over stretches of text, and keep what stands at the hits."
+    lm:LM, contexts:Contexts, layers:Sequence[int], positions:Sequence[int]=(0,),
+    site:str='neurons', *, batch_tokens:int=2048, dtype:str='float32', alone:bool=False,
+    tell:Callable=None, out:dict=None, columns:Sequence[int]=None
+)->dict:
+    """Run the model over stretches of text, and keep what stands at the hits.
+
+    Parameters
+    ----------
+    lm : LM
+        A model.
+    contexts : Contexts
+        Stretches of tokens, with hits.
+    layers : Sequence[int]
+        Layer numbers, 0 is the first.
+    positions : Sequence[int], default (0,)
+        Places counted from the hit.
+    site : str, default 'neurons'
+        'neurons', 'mlp', 'attention' or 'residual'.
+    batch_tokens : int, default 2048
+        Tokens in a batch, padding included.
+    dtype : str, default 'float32'
+        Of what is returned.
+    alone : bool, default False
+        Run the last MLP at the hits only, where that can be.
+    tell : Callable, optional
+        Told how many tokens were run, after each batch.
+    out : dict, optional
+        Arrays to fill instead of new ones.
+    columns : Sequence[int], optional
+        Numbers of the neurons to keep; all where not given.
+
+    Returns
+    -------
+    dict
+        (layer, position) -> activations (hits, d).
+
+    Raises
+    ------
+    ValueError
+        For what is not there.
+
+    Notes
+    -----
+    Taught in lesson 4, Activations:
+    https://sparse-probing.github.io/sparse_probing/lessons/04-activations.html
+
+    Examples
+    --------
+    >>> from sparse_probing import gather, load_lm, read_documents, tokenize
+    >>> from sparse_probing.contexts import find_hits, windows
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> hits = find_hits(tokens, lm.tokenizer, {'an': ' an'})
+    >>> contexts = windows(tokens, hits, before=14, after=2).part(0, 20)
+    >>> ran = []
+    >>> read = gather(lm, contexts, layers=[1, 3], positions=(-1, 0), tell=ran.append)
+    >>> list(read)
+    [(1, -1), (1, 0), (3, -1), (3, 0)]
+    """
     last, width = max(layers), len(columns or ()) or site_width(lm.model, layers, site)
     count, keys = len(contexts.hits), product(layers, positions)
     X = {key: np.empty((count, width), dtype) for key in keys} if out is None else out
@@ -183,7 +229,38 @@ def gather(
 # %% ../nbs/lessons/04-activations.ipynb #202d7e75
 @dataclass
 class Activations:
-    "What a model did at some layers and positions of each example."
+    """What a model did at some layers and positions of each example.
+
+    Parameters
+    ----------
+    X : np.ndarray
+        Activations (n, layers, positions, d), float32, in the model's own unit.
+    examples : Examples
+        The n examples.
+    layers : tuple
+        Layer numbers, 0 is the first.
+    positions : tuple
+        Places counted from the marked token.
+    site : str
+        'neurons', 'mlp', 'attention' or 'residual'.
+    model : str, default ''
+        Name of the model.
+
+    Notes
+    -----
+    Taught in lesson 4, Activations:
+    https://sparse-probing.github.io/sparse_probing/lessons/04-activations.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3, 15], positions=(-1, 0))
+    >>> activations
+    Activations(200 examples x 2 layers x 2 positions x 1536 neurons)
+    """
     X:np.ndarray # activations (n, layers, positions, d), float32, in the model's own unit
     examples:Examples # the n examples
     layers:tuple # layer numbers, 0 is the first
@@ -191,11 +268,26 @@ class Activations:
     site:str # 'neurons', 'mlp', 'attention' or 'residual'
     model:str='' # name of the model
 
-    def at(self,
-        layer:int, # one of `layers`
-        position:int=0, # one of `positions`
-    )->np.ndarray: # (n, d), a view; raises ValueError where it was not recorded
-        "The matrix of one layer and position: what a probe takes as X."
+    def at(self, layer:int, position:int=0)->np.ndarray:
+        """The matrix of one layer and position: what a probe takes as X.
+
+        Parameters
+        ----------
+        layer : int
+            One of `layers`.
+        position : int, default 0
+            One of `positions`.
+
+        Returns
+        -------
+        np.ndarray
+            (n, d), a view.
+
+        Raises
+        ------
+        ValueError
+            Where it was not recorded.
+        """
         if layer in self.layers and position in self.positions:
             return self.X[:, self.layers.index(layer), self.positions.index(position)]
         raise ValueError(f'layer {layer}, position {position} was not recorded: '
@@ -281,14 +373,52 @@ def validate_request(
 
 # %% ../nbs/lessons/04-activations.ipynb #82db0b7f
 def record(
-    lm:LM, # a model
-    examples:Examples, # n examples
-    layers:int|Sequence[int]=None, # layer numbers, 0 is the first; all of them where not given
-    positions:int|Sequence[int]=(0,), # places counted from the marked token
-    site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
-    batch_tokens:int=2048, # tokens in a batch, padding included
-)->Activations: # raises TypeError for no LM or no Examples, ValueError for what is not there
-    "Read activations at some layers and positions of each example, and leave the model as it was."
+    lm:LM, examples:Examples, layers:int|Sequence[int]=None, positions:int|Sequence[int]=(0,),
+    site:str='neurons', batch_tokens:int=2048
+)->Activations:
+    """Read activations at some layers and positions of each example, and leave the model as it was.
+
+    Parameters
+    ----------
+    lm : LM
+        A model.
+    examples : Examples
+        n examples.
+    layers : int|Sequence[int], optional
+        Layer numbers, 0 is the first; all of them where not given.
+    positions : int|Sequence[int], default (0,)
+        Places counted from the marked token.
+    site : str, default 'neurons'
+        'neurons', 'mlp', 'attention' or 'residual'.
+    batch_tokens : int, default 2048
+        Tokens in a batch, padding included.
+
+    Returns
+    -------
+    Activations
+
+    Raises
+    ------
+    TypeError
+        For no LM or no Examples.
+    ValueError
+        For what is not there.
+
+    Notes
+    -----
+    Taught in lesson 4, Activations:
+    https://sparse-probing.github.io/sparse_probing/lessons/04-activations.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3, 15], positions=(-1, 0))
+    >>> activations
+    Activations(200 examples x 2 layers x 2 positions x 1536 neurons)
+    """
     validate_types(lm, examples)
     layers = whole_numbers('layers', range(lm.layers) if layers is None else layers)
     positions = whole_numbers('positions', positions)
@@ -308,11 +438,42 @@ TENSORS = {'ids': 'ids', 'length': 'length', 'at': 'place', 'y': 'y',
            'group': 'group'} # name in a file -> in Examples
 
 # %% ../nbs/lessons/04-activations.ipynb #13192b50
-def save_activations(
-    activations:Activations, # as `record` returns them
-    path, # a file, usually .safetensors; replaced where it exists
-)->None: # raises OSError where it cannot be written
-    "Write activations and their examples to one file, whole or not at all."
+def save_activations(activations:Activations, path:str|Path)->None:
+    """Write activations and their examples to one file, whole or not at all.
+
+    Parameters
+    ----------
+    activations : Activations
+        What `record` returned.
+    path : str|Path
+        A file, usually .safetensors; replaced where it exists.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be written.
+
+    Notes
+    -----
+    Taught in lesson 4, Activations:
+    https://sparse-probing.github.io/sparse_probing/lessons/04-activations.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, load_activations, load_lm, read_documents, record,
+    ...     save_activations, tokenize)
+    >>> from tempfile import TemporaryDirectory
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3, 15], positions=(-1, 0))
+    >>> with TemporaryDirectory() as folder:
+    ...     save_activations(activations, f'{folder}/the-an.safetensors')
+    ...     again = load_activations(f'{folder}/the-an.safetensors')
+    ...
+    >>> again
+    activations of the model 'smollm2', not of 'gpt2': choose another file
+    """
     if not isinstance(activations, Activations):
         raise TypeError('activations come first, then the file; '
                         f'got {type(activations).__name__} in their place')
@@ -327,11 +488,46 @@ def save_activations(
     except SafetensorError as e: raise OSError(f'cannot write {path}: {e}') from e
 
 # %% ../nbs/lessons/04-activations.ipynb #ab4615d4
-def load_activations(
-    path, # a file that `save_activations` wrote
-    model:str=None, # name of the model they have to be of
-)->Activations: # raises ValueError for a damaged file, another kind of file, or another model
-    "Read recorded activations back."
+def load_activations(path:str|Path, model:str=None)->Activations:
+    """Read recorded activations back.
+
+    Parameters
+    ----------
+    path : str|Path
+        A file that `save_activations` wrote.
+    model : str, optional
+        Name of the model they have to be of.
+
+    Returns
+    -------
+    Activations
+
+    Raises
+    ------
+    ValueError
+        For a damaged file, another kind of file, or another model.
+
+    Notes
+    -----
+    Taught in lesson 4, Activations:
+    https://sparse-probing.github.io/sparse_probing/lessons/04-activations.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, load_activations, load_lm, read_documents, record,
+    ...     save_activations, tokenize)
+    >>> from tempfile import TemporaryDirectory
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3, 15], positions=(-1, 0))
+    >>> with TemporaryDirectory() as folder:
+    ...     save_activations(activations, f'{folder}/the-an.safetensors')
+    ...     again = load_activations(f'{folder}/the-an.safetensors')
+    ...
+    >>> again
+    activations of the model 'smollm2', not of 'gpt2': choose another file
+    """
     try:
         with safe_open(path, 'numpy') as file:
             about = json.loads((file.metadata() or {})['activations'])

@@ -314,7 +314,7 @@ def sweep_examples(
 
 # %% ../nbs/lib/cli.ipynb #43f5a348
 def draw_maps(
-    table, # of `sweep`
+    table, # what `sweep` returned
     out:Path, # folder of the pictures
     named:bool, # put the name of each task into the names of its files
 )->None:

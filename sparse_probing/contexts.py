@@ -90,7 +90,7 @@ def every(
 
 def places_of_rule(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     rule:Callable, # (tokens, tokenizer) -> class name -> places
 )->dict: # class name -> Spans; raises ValueError for a class that the rule did not name before
     "Where a rule finds its classes."
@@ -103,7 +103,7 @@ def places_of_rule(
 # %% ../nbs/lib/contexts.ipynb #c80f3a26
 def places_of_targets(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     targets:Mapping, # class name -> text, pattern, list of these, or n for every n-th token
     phase:np.ndarray, # a number for each document: where its every n-th token begins
     whole_word:bool, # leave out hits that a longer word goes on from
@@ -121,7 +121,7 @@ def places_of_targets(
 # %% ../nbs/lib/contexts.ipynb #37001355
 def find_hits(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     targets, # class name -> text, pattern, list of these, or n for every n-th token; or a rule
     phase:np.ndarray=None, # a number for each document: where its every n-th token begins; 0
     whole_word:bool=True, # leave out hits that a longer word goes on from

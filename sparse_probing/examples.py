@@ -9,6 +9,7 @@ __all__ = ['Examples', 'contrast']
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +17,49 @@ from sparse_probing.tokens import (
     Spans, Tokens, bos_ids, is_pattern, spans, token_id, tokenizer_of, unspaced, validate_tokens,
     validate_whole)
 
+if TYPE_CHECKING: # for whoever checks the types, and reads them
+    from transformers import PreTrainedTokenizerBase
+
+    from sparse_probing.sources import LM
+
 # %% ../nbs/lessons/03-examples.ipynb #70fa1c30
 @dataclass
 class Examples:
-    "Token sequences with one marked token each, a label, and the document they came from."
+    """Token sequences with one marked token each, a label, and the document they came from.
+
+    Parameters
+    ----------
+    ids : np.ndarray
+        Tokens (n, longest), int32; whatever stands past a row's length is padding.
+    length : np.ndarray
+        Tokens in each row (n,).
+    place : np.ndarray
+        Place of the marked token in each row (n,).
+    y : np.ndarray
+        Class number of each row (n,).
+    group : np.ndarray
+        Number of the document of each row (n,).
+    classes : tuple
+        Names of the classes.
+    tokenizer : object, optional
+        Turns ids back into text, for `show`; an LM will do.
+    width : np.ndarray, optional
+        Tokens of the marked word, which ends at `place` (n,); 1 if not given.
+
+    Notes
+    -----
+    Taught in lesson 3, Examples:
+    https://sparse-probing.github.io/sparse_probing/lessons/03-examples.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, tokenize
+    >>> tokenizer = load_lm().tokenizer
+    >>> tokens = tokenize(read_documents('wiki'), tokenizer)
+    >>> examples = contrast(tokens, tokenizer, {'the': ' the', 'an': ' an'}, n=100)
+    >>> examples
+    Examples(100 'the', 100 'an'; 17 tokens at most, from 64 documents)
+    """
     ids:np.ndarray # tokens (n, longest), int32; whatever stands past a row's length is padding
     length:np.ndarray # tokens in each row (n,)
     place:np.ndarray # place of the marked token in each row (n,)
@@ -46,11 +86,21 @@ class Examples:
         return (f'Examples({counts}; {self.ids.shape[1]} tokens at most, '
                 f'from {len(set(self.group))} documents)')
 
-    def show(self,
-        each:int=4, # rows of each class, evenly spread
-        width:int=56, # characters to the left of the marked token
-    )->None:
-        "Print contexts, one a line, aligned at the marked token."
+    def show(self, each:int=4, width:int=56)->None:
+        """Print contexts, one a line, aligned at the marked token.
+
+        Parameters
+        ----------
+        each : int, default 4
+            Rows of each class, evenly spread.
+        width : int, default 56
+            Characters to the left of the marked token.
+
+        Raises
+        ------
+        ValueError
+            Without a tokenizer.
+        """
         if self.tokenizer is None:
             raise ValueError('these examples do not know their tokenizer: '
                              'set `examples.tokenizer` first')
@@ -86,7 +136,7 @@ def is_words(
 
 def target_spans(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     target, # a text, a pattern, a list of these, or places in `tokens.ids`
     whole_word:bool, # of texts, leave out hits that a longer word goes on from
 )->Spans: # raises ValueError where the target is none of these
@@ -105,7 +155,7 @@ def target_spans(
 # %% ../nbs/lessons/03-examples.ipynb #fd315802
 def inside_words(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     target, # a text, a pattern or a list of these; places are taken as they are
     whole_word:bool, # whether such hits are left out
 )->int:
@@ -153,7 +203,7 @@ def windows_at(
 # %% ../nbs/lessons/03-examples.ipynb #aea7d701
 def draw(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     name:str, # name of the class
     target, # its text, pattern or places
     hits:Spans, # where those are
@@ -205,7 +255,7 @@ def validate_draw(
 # %% ../nbs/lessons/03-examples.ipynb #45f0a9bb
 def warn_of_spaces(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     targets:Mapping, # class name -> text, pattern, list of these, or places
 )->None:
     "Say, once, which targets occur with a space before them too, as tokens of their own."
@@ -243,7 +293,7 @@ def warn_of_halves(
 
 def cut(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     place:np.ndarray, # of the last token of each word (n,)
     width:np.ndarray, # its tokens (n,)
     before:int, after:int, # tokens before the word and after it
@@ -262,17 +312,55 @@ def cut(
 
 # %% ../nbs/lessons/03-examples.ipynb #a097d57b
 def contrast(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them, or the LM that has it
-    targets:Mapping, # class name -> text such as ' the', pattern, list of these, or places
-    n:int=100, # windows a class
-    before:int=14, # tokens before the marked word
-    after:int=2, # tokens after it
-    whole_word:bool=True, # leave out hits that a longer word goes on from
-    seed:int=0, # the same seed draws the same windows
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-)->Examples: # raises ValueError where a target is no text, too rare, or shares a place
-    "Draw windows around a word of each class: as many of each, inside documents, no window twice."
+    tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM', targets:Mapping, n:int=100,
+    before:int=14, after:int=2, whole_word:bool=True, seed:int=0, bos:bool|str='auto'
+)->Examples:
+    """Draw windows around a word of each class: as many of each, inside documents, no window twice.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens, or an LM.
+    targets : Mapping
+        Class name -> text such as ' the', pattern, list of these, or places.
+    n : int, default 100
+        Windows a class.
+    before : int, default 14
+        Tokens before the marked word.
+    after : int, default 2
+        Tokens after the marked word.
+    whole_word : bool, default True
+        Leave out hits that a longer word goes on from.
+    seed : int, default 0
+        The same seed draws the same windows.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+
+    Returns
+    -------
+    Examples
+
+    Raises
+    ------
+    ValueError
+        Where a target is no text, too rare, or shares a place.
+
+    Notes
+    -----
+    Taught in lesson 3, Examples:
+    https://sparse-probing.github.io/sparse_probing/lessons/03-examples.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, tokenize
+    >>> tokenizer = load_lm().tokenizer
+    >>> tokens = tokenize(read_documents('wiki'), tokenizer)
+    >>> examples = contrast(tokens, tokenizer, {'the': ' the', 'an': ' an'}, n=100)
+    >>> examples
+    Examples(100 'the', 100 'an'; 17 tokens at most, from 64 documents)
+    """
     validate_draw(tokens, targets, n, before, after, seed)
     tokenizer, lead = tokenizer_of(tokenizer), bos_ids(tokenizer, bos)
     hits = {name: target_spans(tokens, tokenizer, target, whole_word)

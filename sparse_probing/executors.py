@@ -233,13 +233,36 @@ def new_pool()->ProcessPoolExecutor:
 
 # %% ../nbs/lib/executors.ipynb #cbecaa29
 class Local(Watched, LocalPipelineExecutor):
-    "Run ranks in processes of this machine."
+    """Run ranks in processes of this machine.
+
+    Parameters
+    ----------
+    *args
+        Those of datatrove's LocalPipelineExecutor.
+    cpus_per_task : int, default 1
+        Not used: the steps see to their threads.
+    **kwargs
+        Those of datatrove's LocalPipelineExecutor, and `patience` and `retries`.
+
+    Notes
+    -----
+    Explained in Executors:
+    https://sparse-probing.github.io/sparse_probing/lib/executors.html
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sparse_probing import Local
+    >>> folder = tempfile.mkdtemp()
+    >>> def square(data, rank, world_size): (Path(folder) / f'{rank}').write_text(str(rank ** 2))
+    ...
+    >>> stats = Local([square], tasks=3, workers=2, logging_dir=folder).run()
+    >>> sorted(path.read_text() for path in Path(folder).glob('?'))
+    """
     deaths = BrokenExecutor, ShutdownExecutorError # what a killed worker raises in the driver
-    def __init__(self,
-        *args, # as datatrove's LocalPipelineExecutor has them
-        cpus_per_task:int=1, # not used: the steps see to their threads
-        **kwargs, # as datatrove's LocalPipelineExecutor has them, and `patience` and `retries`
-    ): super().__init__(*args, **kwargs)
+    def __init__(self, *args, cpus_per_task:int=1, **kwargs):
+        super().__init__(*args, **kwargs)
 
     def _submit(self, rank:int, lane:int)->Future:
         "Run a rank in one of the processes."
@@ -278,11 +301,35 @@ def validate_nodes(
 
 # %% ../nbs/lib/executors.ipynb #4ed367c5
 class Ray(Watched, RayPipelineExecutor):
-    "Run ranks on a Ray cluster."
-    def __init__(self,
-        *args, # as datatrove's RayPipelineExecutor has them
-        **kwargs, # as datatrove's RayPipelineExecutor has them, and `patience` and `retries`
-    ): super().__init__(*args, **kwargs)
+    """Run ranks on a Ray cluster.
+
+    Parameters
+    ----------
+    *args
+        Those of datatrove's RayPipelineExecutor.
+    **kwargs
+        Those of datatrove's RayPipelineExecutor, and `patience` and `retries`.
+
+    Notes
+    -----
+    Explained in Executors:
+    https://sparse-probing.github.io/sparse_probing/lib/executors.html
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from functools import partial
+    >>> from pathlib import Path
+    >>> from sparse_probing import Ray
+    >>> folder = tempfile.mkdtemp()
+    >>> def square(data, rank, world_size): (Path(folder) / f'{rank}').write_text(str(rank ** 2))
+    ...
+    >>> with_memory = partial(Ray, mem_per_cpu_gb=4)
+    >>> executor = with_memory([square], tasks=3, workers=2, logging_dir=folder)
+    >>> executor.mem_per_cpu_gb
+    """
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
 
     @property
     def deaths(self)->tuple:
@@ -332,13 +379,37 @@ def default_partition()->str: # '' where there is none
 
 # %% ../nbs/lib/executors.ipynb #ca8614b3
 class Slurm(Watched, SlurmPipelineExecutor):
-    "Run ranks as an array job of a Slurm cluster."
-    def __init__(self,
-        *args, # as datatrove's SlurmPipelineExecutor has them
-        time:str='24:00:00', # limit of a rank
-        partition:str=None, # the default one where not given
-        **kwargs, # as datatrove's SlurmPipelineExecutor has them, and `patience` and `retries`
-    ): # raises FileNotFoundError where there is no Slurm
+    """Run ranks as an array job of a Slurm cluster.
+
+    Parameters
+    ----------
+    *args
+        Those of datatrove's SlurmPipelineExecutor.
+    time : str, default '24:00:00'
+        Limit of a rank.
+    partition : str, optional
+        The default one where not given.
+    **kwargs
+        Those of datatrove's SlurmPipelineExecutor, and `patience` and `retries`.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no Slurm.
+
+    Notes
+    -----
+    Explained in Executors:
+    https://sparse-probing.github.io/sparse_probing/lib/executors.html
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> from sparse_probing import Slurm
+    >>> on_gpus = partial(Slurm, partition='gpu', time='02:00:00')
+    >>> on_gpus.keywords
+    """
+    def __init__(self, *args, time:str='24:00:00', partition:str=None, **kwargs):
         if not shutil.which('sbatch'):
             raise FileNotFoundError("the executor 'slurm' needs the commands of Slurm, and there "
                                     "is no sbatch here: take 'local' or 'ray'")
@@ -347,7 +418,8 @@ class Slurm(Watched, SlurmPipelineExecutor):
         partition = partition or default_partition()
         super().__init__(*args, time=time, partition=partition, **ours | kwargs)
 
-    def launch_merge_stats(self)->None: "Not needed: the driver adds up the statistics."
+    def launch_merge_stats(self)->None:
+        "Not needed: the driver adds up the statistics."
 
     def _hand_out(self, watch:Callable)->dict: return hand_over(self, watch)
 
@@ -355,10 +427,24 @@ class Slurm(Watched, SlurmPipelineExecutor):
         "Take the job out of the queue."
         if self.logging_dir.exists(JOB): ask('scancel', self.logging_dir.cat_file(JOB).decode())
 
-    def run(self,
-        watch:Callable=lambda: None, # called twice a second
-    )->PipelineStats: # raises RuntimeError naming each rank that failed, or TimeoutError
-        "Submit the ranks that are not done and wait for them; in a task of the job, run its rank."
+    def run(self, watch:Callable=lambda: None)->PipelineStats:
+        """Submit the ranks that are not done and wait for them; in a task of the job, run its rank.
+
+        Parameters
+        ----------
+        watch : Callable, default lambda: None
+            Called twice a second.
+
+        Returns
+        -------
+        PipelineStats
+
+        Raises
+        ------
+        RuntimeError
+            Naming each rank that failed.
+        TimeoutError
+        """
         if 'SLURM_ARRAY_TASK_ID' in os.environ: return SlurmPipelineExecutor.run(self)
         return super().run(watch)
 

@@ -41,12 +41,42 @@ from .store import (MANIFEST, ActivationStore, digest, put, shard_name, shard_te
 from .tokens import Tokens, bos_ids, spans, tokenize, validate_whole
 
 # %% ../nbs/lessons/15-harvests.ipynb #b343b8a5
-def bytes_a_token(
-    layers:int, # layers kept
-    width:int, # numbers kept of each layer
-    number:int=2, # bytes a number: 2 for float16, 4 for float32
-)->int:
-    "What one token takes on disk."
+def bytes_a_token(layers:int, width:int, number:int=2)->int:
+    """What one token takes on disk.
+
+    Parameters
+    ----------
+    layers : int
+        Layers kept.
+    width : int
+        Numbers kept of each layer.
+    number : int, default 2
+        Bytes a number: 2 for float16, 4 for float32.
+
+    Returns
+    -------
+    int
+
+    Notes
+    -----
+    Taught in lesson 15, Harvests:
+    https://sparse-probing.github.io/sparse_probing/lessons/15-harvests.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing import bytes_a_token
+    >>> models = {'SmolLM2-135M': (30, 1536), 'GPT-2': (12, 3072),
+    ...           'Llama-2-7B': (32, 11008), 'Llama-2-70B': (80, 28672)}
+    >>> cost = {name: (*shape, bytes_a_token(*shape) / 1e3) for name, shape in models.items()}
+    >>> cost = pd.DataFrame(cost, ['layers', 'neurons a layer', 'kB a token']).T
+    >>> cost.assign(**{'TB for a billion tokens': cost['kB a token']}).round().astype(int)
+                  layers  neurons a layer  kB a token  TB for a billion tokens
+    SmolLM2-135M      30             1536          92                       92
+    GPT-2             12             3072          74                       74
+    Llama-2-7B        32            11008         705                      705
+    Llama-2-70B       80            28672        4588                     4588
+    """
     return layers * width * number
 
 # %% ../nbs/lessons/15-harvests.ipynb #caa03ccf
@@ -559,33 +589,96 @@ def carry_out(
 
 # %% ../nbs/lessons/15-harvests.ipynb #1e1103e5
 def harvest(
-    source:str, # 'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text
-    lm:LM, # a model, as `load_lm` gives it; workers load it by its name
-    targets, # class name -> text, pattern, list of these, or n for every n-th token; or a rule
-    *,
-    layers:int|Sequence[int], # layer numbers, 0 is the first
-    out, # the folder of the store: local, or an fsspec address
-    positions:int|Sequence[int]=(0,), # places counted from the hit
-    site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
-    context='window', # what the model sees: a window around each hit, or chunks of so many tokens
-    before:int=14, # tokens before a hit: of its window, or that two chunks have in common
-    after:int=2, # tokens after a hit: of its window, or that two chunks have in common
-    bos='auto', # a token that begins each window or chunk: True, False, or as the tokenizer does
-    whole_word:bool=True, # leave out hits that a longer word goes on from
-    limit:int=None, # documents, the first ones; all where not given
-    dtype:str='float32', # of the vectors on disk: 'float32' or 'float16'
-    precision:str='float32', # of the model: 'float32', 'bfloat16' or 'float16'
-    executor='local', # 'local', 'ray', 'slurm', or such as `partial(Slurm, partition='gpu')`
-    ranks:int=8, # parts that the documents are dealt to; each is done by one worker
-    workers:int=None, # ranks at a time; where not given, as many as there are processors for
-    threads:int=1, # processors for each
-    seed:int=0, # of the places of every n-th token
-    on_error:str='raise', # or 'skip': note documents that cannot be read, and go on
-    prune:bool=True, # run no chunk without a hit, and nothing that no hit needs
-    batch_tokens:int=2048, # tokens in a batch, padding included
-    shard_tokens:int=2**16, # tokens run for a shard, if its vectors do not fill 64 MiB before
-)->ActivationStore: # raises ValueError, RuntimeError naming ranks that failed, or OSError
-    "Read the activations at every hit of a corpus into a folder; called again, go on."
+    source:str, lm:LM, targets:Mapping|Callable, *, layers:int|Sequence[int], out:str|Path,
+    positions:int|Sequence[int]=(0,), site:str='neurons', context:str|int='window', before:int=14,
+    after:int=2, bos:bool|str='auto', whole_word:bool=True, limit:int=None, dtype:str='float32',
+    precision:str='float32', executor:str|Callable='local', ranks:int=8, workers:int=None,
+    threads:int=1, seed:int=0, on_error:str='raise', prune:bool=True, batch_tokens:int=2048,
+    shard_tokens:int=2**16
+)->ActivationStore:
+    """Read the activations at every hit of a corpus into a folder; called again, go on.
+
+    Parameters
+    ----------
+    source : str
+        'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text.
+    lm : LM
+        A model, as `load_lm` gives it; workers load it by its name.
+    targets : Mapping|Callable
+        Class -> text, pattern, list of these, n for every n-th; or a rule.
+    layers : int|Sequence[int]
+        Layer numbers, 0 is the first.
+    out : str|Path
+        The folder of the store: local, or an fsspec address.
+    positions : int|Sequence[int], default (0,)
+        Places counted from the hit.
+    site : str, default 'neurons'
+        'neurons', 'mlp', 'attention' or 'residual'.
+    context : str|int, default 'window'
+        The model sees a window around each hit, or so many tokens.
+    before : int, default 14
+        Tokens before a hit: of its window, or that two chunks have in common.
+    after : int, default 2
+        Tokens after a hit: of its window, or that two chunks have in common.
+    bos : bool|str, default 'auto'
+        A token that begins each window or chunk: True, False, 'auto'.
+    whole_word : bool, default True
+        Leave out hits that a longer word goes on from.
+    limit : int, optional
+        Documents, the first ones; all where not given.
+    dtype : str, default 'float32'
+        Of the vectors on disk: 'float32' or 'float16'.
+    precision : str, default 'float32'
+        Of the model: 'float32', 'bfloat16' or 'float16'.
+    executor : str|Callable, default 'local'
+        Or 'ray', 'slurm', or `partial(Slurm, partition='gpu')`.
+    ranks : int, default 8
+        Parts that the documents are dealt to; each is done by one worker.
+    workers : int, optional
+        Ranks at a time; where not given, as many as there are processors for.
+    threads : int, default 1
+        Processors for each.
+    seed : int, default 0
+        Of the places of every n-th token.
+    on_error : str, default 'raise'
+        Or 'skip': note documents that cannot be read, and go on.
+    prune : bool, default True
+        Run no chunk without a hit, and nothing that no hit needs.
+    batch_tokens : int, default 2048
+        Tokens in a batch, padding included.
+    shard_tokens : int, default 2**16
+        Tokens run for a shard, if its vectors do not fill 64 MiB before.
+
+    Returns
+    -------
+    ActivationStore
+
+    Raises
+    ------
+    ValueError
+        Naming ranks that failed.
+    RuntimeError
+        Naming ranks that failed.
+    OSError
+
+    Notes
+    -----
+    Taught in lesson 15, Harvests:
+    https://sparse-probing.github.io/sparse_probing/lessons/15-harvests.html
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from sparse_probing import harvest, load_lm
+    >>> from tempfile import mkdtemp
+    >>> lm = load_lm()
+    >>> out, targets = Path(mkdtemp()), {'the': ' the', 'a': ' a'}
+    >>> words = dict(layers=1, positions=(-1, 0), context=256, dtype='float16', limit=30,
+    ...              ranks=3, workers=2, shard_tokens=2000)
+    >>> store = harvest('news', lm, targets, out=out / 'laptop', **words)
+    >>> store
+    ActivationStore(382 rows x 1 layers x 2 positions x 1536 neurons of smollm2)
+    """
     model = Model.of(lm, precision, threads)
     what = Targets.of(targets, lm.tokenizer, whole_word, seed)
     stretches = Stretches.of(lm, context, before, after, bos)

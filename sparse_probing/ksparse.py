@@ -15,8 +15,10 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 from numba import get_num_threads
+from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
@@ -206,13 +208,58 @@ RANKINGS = {'mean difference': by_mean_difference, 'F': by_f, 'mutual informatio
             'l1': by_entry, 'adaptive': by_adaptive, 'random': by_chance}
 
 # %% ../nbs/lessons/09-ksparse.ipynb #94dab481
-def rank_neurons(
-    X, # activations (n, d): array, memory map or torch tensor; never copied whole to double
-    y, # classes (n,), two
-    by:str|Callable='F', # a key of RANKINGS, or a function of (X, y as bool, seed): neuron numbers
-    seed:int=0, # for a random order
-)->np.ndarray: # neuron numbers (d,), best first; raises ValueError
-    "Order all neurons by what they say about the class."
+def rank_neurons(X:ArrayLike, y:ArrayLike, by:str|Callable='F', seed:int=0)->np.ndarray:
+    """Order all neurons by what they say about the class.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or tensor; never copied whole to double.
+    y : ArrayLike
+        Classes (n,), two.
+    by : str|Callable, default 'F'
+        A key of RANKINGS, or a function of (X, y as bool, seed): neuron numbers.
+    seed : int, default 0
+        For a random order.
+
+    Returns
+    -------
+    np.ndarray
+        Neuron numbers (d,), best first.
+
+    Raises
+    ------
+    ValueError
+        For a ranking that is none.
+
+    Notes
+    -----
+    Taught in lesson 9, K-sparse probes:
+    https://sparse-probing.github.io/sparse_probing/lessons/09-ksparse.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing import contrast, load_lm, rank_neurons, read_documents, record, tokenize
+    >>> from sparse_probing.ksparse import RANKINGS
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> X = record(lm, examples, layers=[29], positions=-1).at(29, -1)
+    >>> y, groups = examples.y, examples.group
+    >>> orders = {by: rank_neurons(X, y, by) for by in RANKINGS}
+    >>> pd.DataFrame({by: order[:6] for by, order in orders.items()})
+    unknown ranking 'p value': choose one of mean difference, F, mutual information, l1, ...
+    Only binary classification is supported. Two classes are needed, got 1 class(es): [0]
+    X has 600 rows, y has 599: one class a row is needed
+       mean difference     F  mutual information    l1  adaptive  random
+    0              385   720                 720   385       720     198
+    1              525  1463                1463   525      1463    1485
+    2              676   444                 820   676       976    1129
+    3              675  1200                1426   288      1287     365
+    4              288   202                1200  1197        28     941
+    5             1197  1168                 444   675       869    1122
+    """
     if np.ndim(by): raise ValueError(f'by is one ranking; got {by!r:.60}: {SEVERAL}')
     rank = by if callable(by) else RANKINGS.get(by)
     if rank is None:
@@ -224,49 +271,138 @@ def rank_neurons(
 
 # %% ../nbs/lessons/09-ksparse.ipynb #350020e1
 class KSparseProbe(LinearProbe):
-    "Logistic regression on exactly k neurons, chosen by a ranking of the training rows."
-    def __init__(self,
-        k:int=1, # neurons
-        by:str|Callable='F', # a key of RANKINGS, or a function of (X, y as bool, seed)
-        refit:str='logistic', # 'logistic' (L2 penalty), or 'means' (no fit)
-        C:float=1.0, # 1/lambda of the refit's L2 penalty, on neurons scaled to unit spread
-        class_weight=None, # 'balanced', or class -> weight, in the refit
-        tol:float=1e-6, # relative gap of the refit to reach
-        max_iter:int=100, # Newton steps
-        seed:int=0, # for a random ranking
+    """Logistic regression on exactly k neurons, chosen by a ranking of the training rows.
+
+    Parameters
+    ----------
+    k : int, default 1
+        Neurons.
+    by : str|Callable, default 'F'
+        A key of RANKINGS, or a function of (X, y as bool, seed).
+    refit : str, default 'logistic'
+        'logistic' (L2 penalty), or 'means' (no fit).
+    C : float, default 1.0
+        1/lambda of the refit's L2 penalty, on neurons scaled to unit spread.
+    class_weight : str|dict, optional
+        'balanced', or class -> weight, in the refit.
+    tol : float, default 1e-6
+        Relative gap of the refit to reach.
+    max_iter : int, default 100
+        Newton steps.
+    seed : int, default 0
+        For a random ranking.
+
+    Notes
+    -----
+    Taught in lesson 9, K-sparse probes:
+    https://sparse-probing.github.io/sparse_probing/lessons/09-ksparse.html
+
+    Examples
+    --------
+    >>> from sparse_probing import KSparseProbe, contrast, load_lm, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> X = record(lm, examples, layers=[29], positions=-1).at(29, -1)
+    >>> y, groups = examples.y, examples.group
+    >>> probe = KSparseProbe(k=4).fit(X, y)
+    >>> probe.neurons_, probe.coef_[0, probe.neurons_].round(2)
+    k must be between 1 and 1536; got [0]
+    k must be between 1 and 1536; got [1537]
+    k must be between 1 and 1536; got [1.5]
+    """
+    def __init__(
+        self, k:int=1, by:str|Callable='F', refit:str='logistic', C:float=1.0,
+        class_weight:str|dict=None, tol:float=1e-6, max_iter:int=100, seed:int=0
     ):
         self.k, self.by, self.refit, self.C, self.class_weight = k, by, refit, C, class_weight
         self.tol, self.max_iter, self.seed = tol, max_iter, seed
 
-    def settings(self,
-        X, # training rows (n, d): array, memory map or torch tensor
-        y, # their classes (n,), two
-        along=None, # numbers of neurons; 1, 2, 4 ... 256 where not given
-    )->np.ndarray: # increasing (m,); raises ValueError for values that cannot be
-        "The numbers of neurons to try."
+    def settings(self, X:ArrayLike, y:ArrayLike, along:ArrayLike=None)->np.ndarray:
+        """The numbers of neurons to try.
+
+        Parameters
+        ----------
+        X : ArrayLike
+            Training rows (n, d): array, memory map or torch tensor.
+        y : ArrayLike
+            Classes of the training rows (n,), two.
+        along : ArrayLike, optional
+            Numbers of neurons; 1, 2, 4 ... 256 where not given.
+
+        Returns
+        -------
+        np.ndarray
+            Increasing (m,).
+
+        Raises
+        ------
+        ValueError
+            For values that cannot be.
+        """
         d = readable(X)[0].shape[1]
         ks = [2 ** p for p in range(9) if 2 ** p <= d] if along is None else np.unique(along)
         validate_k(ks, d)
         return np.array(ks).astype(int)
 
-    def fits(self,
-        X, # training rows (n, d): array, memory map or torch tensor
-        y, # their classes (n,), two
-        along=None, # numbers of neurons, as `settings` takes them
-        sample_weight=None, # weight of each row in the refit (n,); the ranking counts each once
-    )->Iterator[Fit]: # for each k, increasing; warns with ConvergenceWarning
-        "A refit for each k, on the first k neurons of one ranking."
+    def fits(
+        self, X:ArrayLike, y:ArrayLike, along:ArrayLike=None, sample_weight:ArrayLike=None
+    )->Iterator[Fit]:
+        """A refit for each k, on the first k neurons of one ranking.
+
+        Parameters
+        ----------
+        X : ArrayLike
+            Training rows (n, d): array, memory map or torch tensor.
+        y : ArrayLike
+            Classes of the training rows (n,), two.
+        along : ArrayLike, optional
+            Numbers of neurons; 1, 2, 4 ... 256 where not given.
+        sample_weight : ArrayLike, optional
+            Weight of each row (n,) in the refit; not in the ranking.
+
+        Yields
+        ------
+        Iterator[Fit]
+            For each k, increasing.
+
+        Raises
+        ------
+        ValueError
+
+        Warns
+        -----
+        ConvergenceWarning
+        """
         second, ks = two_classes(y)[1], self.settings(X, y, along)
         order = rank_neurons(X, second, self.by, self.seed)
         weight = row_weights(self.class_weight, y, sample_weight)
         return nested_fits(X, second, order, ks, self.refit, self.C, weight, self.tol,
                            self.max_iter)
 
-    def fit(self,
-        X:np.ndarray, # activations (n, d)
-        y:np.ndarray, # classes (n,), two
-    )->'KSparseProbe': # raises ValueError for k out of range; warns with ConvergenceWarning
-        "Rank, choose, scale and fit on these rows."
+    def fit(self, X:np.ndarray, y:np.ndarray)->'KSparseProbe':
+        """Rank, choose, scale and fit on these rows.
+
+        Parameters
+        ----------
+        X : np.ndarray
+            Activations (n, d).
+        y : np.ndarray
+            Classes (n,), two.
+
+        Returns
+        -------
+        KSparseProbe
+
+        Raises
+        ------
+        ValueError
+            For k out of range.
+
+        Warns
+        -----
+        ConvergenceWarning
+        """
         if not isinstance(self.k, Real): validate_number('k', self.k, whole=True)
         X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
@@ -302,21 +438,77 @@ def curve_fits(
 
 # %% ../nbs/lessons/09-ksparse.ipynb #17ff7fed
 def k_curve(
-    X:np.ndarray, # activations (n, d)
-    y, # classes (n,), two
-    ks:Sequence[int]=None, # increasing; powers of two up to 256 where not given
-    by='F', # a key of RANKINGS or a function of (X, y as bool, seed), or several of these
-    cv=5, # number of folds or a scikit-learn splitter
-    groups=None, # document of each row (n,): never on both sides of a fold
-    *,
-    dense:bool=True, # also fit the probe on all neurons
-    seed:int=0, # deals out the folds
-    refit:str='logistic', # 'logistic' (L2 penalty), or 'means' (no fit)
-    C:float=1., # 1/lambda of the refit's L2 penalty, on scaled neurons
-    tol:float=1e-6, # relative gap of the refit to reach
-    max_iter:int=100, # Newton steps
-)->pd.DataFrame: # a row a ranking, k and fold: every score of `evaluate` on held-out rows, and gap
-    "Score probes of k neurons against k; the dense probe is the ranking 'dense' with k = d."
+    X:np.ndarray, y:ArrayLike, ks:Sequence[int]=None, by:str|Callable|Sequence='F',
+    cv:int|BaseCrossValidator=5, groups:ArrayLike=None, *, dense:bool=True, seed:int=0,
+    refit:str='logistic', C:float=1., tol:float=1e-6, max_iter:int=100
+)->pd.DataFrame:
+    """Score probes of k neurons against k; the dense probe is the ranking 'dense' with k = d.
+
+    Parameters
+    ----------
+    X : np.ndarray
+        Activations (n, d).
+    y : ArrayLike
+        Classes (n,), two.
+    ks : Sequence[int], optional
+        Increasing; powers of two up to 256 where not given.
+    by : str|Callable|Sequence, default 'F'
+        A key of RANKINGS, a function of (X, y, seed), or several.
+    cv : int|BaseCrossValidator, default 5
+        Number of folds or a scikit-learn splitter.
+    groups : ArrayLike, optional
+        Document of each row (n,): never on both sides of a fold.
+    dense : bool, default True
+        Also fit the probe on all neurons.
+    seed : int, default 0
+        Deals out the folds.
+    refit : str, default 'logistic'
+        'logistic' (L2 penalty), or 'means' (no fit).
+    C : float, default 1.
+        1/lambda of the refit's L2 penalty, on scaled neurons.
+    tol : float, default 1e-6
+        Relative gap of the refit to reach.
+    max_iter : int, default 100
+        Newton steps.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a ranking, k and fold: every score of `evaluate`.
+
+    Raises
+    ------
+    ValueError
+
+    Notes
+    -----
+    Taught in lesson 9, K-sparse probes:
+    https://sparse-probing.github.io/sparse_probing/lessons/09-ksparse.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, k_curve, load_lm, read_documents, record, smallest_k,
+    ...     tokenize)
+    >>> from sparse_probing.ksparse import RANKINGS
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> X = record(lm, examples, layers=[29], positions=-1).at(29, -1)
+    >>> y, groups = examples.y, examples.group
+    >>> table = k_curve(X, y, by=list(RANKINGS), groups=groups)
+    >>> assert table.gap.max() <= 1e-6 and len(table) == 5 * (6 * 9 + 1)
+    >>> enough = smallest_k(table)
+    >>> assert enough['F'] <= 8 and enough['mean difference'] > enough['F']
+    >>> enough
+    ranking
+    mean difference         64
+    F                        2
+    mutual information       2
+    l1                      16
+    adaptive                 2
+    random                <NA>
+    Name: k, dtype: Int64
+    """
     X, second = np.asanyarray(X), two_classes(y)[1]
     ks = KSparseProbe().settings(X, second) if ks is None else [*ks]
     validate_k(ks, X.shape[1])
@@ -334,11 +526,55 @@ def k_curve(
     return pd.DataFrame(rows)
 
 # %% ../nbs/lessons/09-ksparse.ipynb #dfc22a1f
-def smallest_k(
-    table:pd.DataFrame, # of `k_curve`
-    score:str='ROC-AUC', # one of its columns
-)->pd.Series: # ranking -> k; missing where no k reaches it
-    "The smallest k within one standard error of the dense probe."
+def smallest_k(table:pd.DataFrame, score:str='ROC-AUC')->pd.Series:
+    """The smallest k within one standard error of the dense probe.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        What `k_curve` returned.
+    score : str, default 'ROC-AUC'
+        A score: one of the table's columns.
+
+    Returns
+    -------
+    pd.Series
+        Ranking -> k, missing where no k reaches it.
+
+    Raises
+    ------
+    ValueError
+        For no dense probe.
+
+    Notes
+    -----
+    Taught in lesson 9, K-sparse probes:
+    https://sparse-probing.github.io/sparse_probing/lessons/09-ksparse.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, k_curve, load_lm, read_documents, record, smallest_k,
+    ...     tokenize)
+    >>> from sparse_probing.ksparse import RANKINGS
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> X = record(lm, examples, layers=[29], positions=-1).at(29, -1)
+    >>> y, groups = examples.y, examples.group
+    >>> table = k_curve(X, y, by=list(RANKINGS), groups=groups)
+    >>> assert table.gap.max() <= 1e-6 and len(table) == 5 * (6 * 9 + 1)
+    >>> enough = smallest_k(table)
+    >>> assert enough['F'] <= 8 and enough['mean difference'] > enough['F']
+    >>> enough
+    ranking
+    mean difference         64
+    F                        2
+    mutual information       2
+    l1                      16
+    adaptive                 2
+    random                <NA>
+    Name: k, dtype: Int64
+    """
     is_dense = table.ranking == 'dense'
     curves, dense = table[~is_dense], table[is_dense][score]
     if dense.empty:
@@ -351,7 +587,33 @@ def smallest_k(
 # %% ../nbs/lessons/09-ksparse.ipynb #01005eb6
 @dataclass
 class BestSubset:
-    "The best k neurons that were found, and how far that is proven."
+    """The best k neurons that were found, and how far that is proven.
+
+    Parameters
+    ----------
+    neurons : np.ndarray
+        (k,), increasing.
+    objective : float
+        Half the squared coefficients plus C times the logistic loss.
+    bound : float
+        No k of the candidates have a lower one.
+    among : np.ndarray
+        The candidates.
+
+    Notes
+    -----
+    Taught in lesson 9, K-sparse probes:
+    https://sparse-probing.github.io/sparse_probing/lessons/09-ksparse.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import best_subset
+    >>> few = np.random.default_rng(1).normal(size=(80, 7))
+    >>> label = few[:, :3].sum(1) + few[:, 3] * few[:, 4] > 0
+    >>> best = best_subset(few, label, k=3)
+    >>> best.neurons, best.proven
+    """
     neurons:np.ndarray # (k,), increasing
     objective:float # half the squared coefficients plus C times the logistic loss
     bound:float # no k of the candidates have a lower one
@@ -364,14 +626,48 @@ class BestSubset:
 
 # %% ../nbs/lessons/09-ksparse.ipynb #6e682645
 def best_subset(
-    X, # activations (n, d): array, memory map or torch tensor
-    y, # classes (n,), two
-    k:int, # 1 to 8
-    C:float=1.0, # 1/lambda of the L2 penalty, on scaled neurons
-    among:int=None, # candidates: all neurons for k = 1, 300 for k = 2, else 24
-    nodes:int=5000, # branches to open before giving up the proof
-)->BestSubset: # raises ValueError for k out of range
-    "The k neurons with the least objective: exact among the candidates, or with a bound."
+    X:ArrayLike, y:ArrayLike, k:int, C:float=1.0, among:int=None, nodes:int=5000
+)->BestSubset:
+    """The k neurons with the least objective: exact among the candidates, or with a bound.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or torch tensor.
+    y : ArrayLike
+        Classes (n,), two.
+    k : int
+        1 to 8.
+    C : float, default 1.0
+        1/lambda of the L2 penalty, on scaled neurons.
+    among : int, optional
+        Candidates: all neurons for k = 1, 300 for k = 2, else 24.
+    nodes : int, default 5000
+        Branches to open before giving up the proof.
+
+    Returns
+    -------
+    BestSubset
+
+    Raises
+    ------
+    ValueError
+        For k out of range.
+
+    Notes
+    -----
+    Taught in lesson 9, K-sparse probes:
+    https://sparse-probing.github.io/sparse_probing/lessons/09-ksparse.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import best_subset
+    >>> few = np.random.default_rng(1).normal(size=(80, 7))
+    >>> label = few[:, :3].sum(1) + few[:, 3] * few[:, 4] > 0
+    >>> best = best_subset(few, label, k=3)
+    >>> best.neurons, best.proven
+    """
     X, second = readable(X)[0], two_classes(y)[1]
     if not isinstance(k, Real): validate_number('k', k, whole=True)
     validate_k([k], min(8, X.shape[1]))

@@ -14,6 +14,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import ClassifierMixin
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -266,24 +267,68 @@ def top_table(
 
 # %% ../nbs/lessons/13-neurons.ipynb #592cbe6c
 def top_contexts(
-    lm:LM, # the model
-    text, # Tokens, documents as `read_documents` gives them, or an ActivationStore
-    layer:int, # 0 is the first
-    neurons, # numbers of neurons, one or several
-    k:int=10, # contexts at each end
-    *,
-    site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
-    quantiles:Sequence[float]=(.5, .9, .99), # of which a context each is shown
-    one_a_document:bool=False, # at most one context of a document at each end
-    before:int=16, # tokens that are read before each token at least, and shown
-    after:int=6, # tokens that are shown after it
-    chunk:int=256, # tokens of a document that the model reads at once
-    sample:int=5000, # tokens that the quantiles are of; with fewer in the corpus they are exact
-    batch_tokens:int=2048, # tokens in a batch, padding included
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-    seed:int=0, # draws the sample
-)->pd.DataFrame: # neuron, end, level (rank or quantile), value, document, place, left, token, right
-    "Where in a corpus of any size neurons are highest, lowest and in between."
+    lm:LM, text:Tokens|Iterable|ActivationStore, layer:int, neurons:int|Sequence[int], k:int=10,
+    *, site:str='neurons', quantiles:Sequence[float]=(.5, .9, .99), one_a_document:bool=False,
+    before:int=16, after:int=6, chunk:int=256, sample:int=5000, batch_tokens:int=2048,
+    bos:bool|str='auto', seed:int=0
+)->pd.DataFrame:
+    """Where in a corpus of any size neurons are highest, lowest and in between.
+
+    Parameters
+    ----------
+    lm : LM
+        The model.
+    text : Tokens|Iterable|ActivationStore
+        The corpus; documents are what `read_documents` gives.
+    layer : int
+        0 is the first.
+    neurons : int|Sequence[int]
+        Numbers of neurons, one or several.
+    k : int, default 10
+        Contexts at each end.
+    site : str, default 'neurons'
+        'neurons', 'mlp', 'attention' or 'residual'.
+    quantiles : Sequence[float], default (.5, .9, .99)
+        Of which a context each is shown.
+    one_a_document : bool, default False
+        At most one context of a document at each end.
+    before : int, default 16
+        Tokens that are read before each token at least, and shown.
+    after : int, default 6
+        Tokens that are shown after each token.
+    chunk : int, default 256
+        Tokens of a document that the model reads at once.
+    sample : int, default 5000
+        Tokens that the quantiles are of; with fewer in the corpus they are exact.
+    batch_tokens : int, default 2048
+        Tokens in a batch, padding included.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+    seed : int, default 0
+        Draws the sample.
+
+    Returns
+    -------
+    pd.DataFrame
+        Neuron, end, level, value, document, place, left, token, right.
+
+    Raises
+    ------
+    ValueError
+
+    Notes
+    -----
+    Taught in lesson 13, Neurons:
+    https://sparse-probing.github.io/sparse_probing/lessons/13-neurons.html
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> from sparse_probing import load_lm, read_documents, tokenize, top_contexts
+    >>> lm = load_lm()
+    >>> tokens = tokenize(islice(read_documents(), 5, 8), lm)
+    >>> table = top_contexts(lm, tokens, 3, 938, k=5)
+    """
     validate_whole(layer=layer)
     wanted = Wanted(layer, whole_numbers('neurons', neurons), site, before, after, chunk,
                     batch_tokens, bos_ids(lm.tokenizer, bos))
@@ -326,15 +371,43 @@ SMALL = 'font-size:.65em;color:#1f2328;padding:0 .15em'
 # %% ../nbs/lessons/13-neurons.ipynb #527b9229
 @dataclass
 class TokenHeatmap:
-    "A text whose tokens are shaded by a number each; displays in Jupyter and on a page."
+    r"""A text whose tokens are shaded by a number each; displays in Jupyter and on a page.
+
+    Parameters
+    ----------
+    tokens : Sequence[str]
+        The text of each.
+    values : np.ndarray
+        A number for each token.
+    label : str
+        What the numbers are.
+    limit : float, optional
+        The size that has the deepest colour; the largest where not given.
+
+    Notes
+    -----
+    Taught in lesson 13, Neurons:
+    https://sparse-probing.github.io/sparse_probing/lessons/13-neurons.html
+
+    Examples
+    --------
+    >>> from sparse_probing import TokenHeatmap
+    >>> nasty = TokenHeatmap(['<script>', '"', ' a\n'], [1., -2., 0.], 'x & <y>')
+    """
     tokens:Sequence[str] # the text of each
     values:np.ndarray # a number for each token
     label:str # what the numbers are
     limit:float=None # the size that has the deepest colour; the largest where not given
 
     @property
-    def table(self)->pd.DataFrame: # columns token, value
-        "The numbers."
+    def table(self)->pd.DataFrame:
+        """The numbers.
+
+        Returns
+        -------
+        pd.DataFrame
+            Columns token, value.
+        """
         return pd.DataFrame({'token': [*self.tokens], 'value': np.asarray(self.values, float)})
 
     @property
@@ -347,7 +420,12 @@ class TokenHeatmap:
                 f'{values.max():.2f}. Strongest: {named}.')
 
     def html(self)->str:
-        "A figure in HTML, everything in it escaped; it needs no style sheet and no script."
+        """A figure in HTML, everything in it escaped; it needs no style sheet and no script.
+
+        Returns
+        -------
+        str
+        """
         values = np.asarray(self.values, float)
         limit = abs(values).max() if self.limit is None else self.limit
         bar = min(limit / 2, np.sort(abs(values))[-3:].min()) # with a number that is always seen
@@ -388,17 +466,51 @@ def one_text(
 
 # %% ../nbs/lessons/13-neurons.ipynb #737bc20e
 def token_heatmap(
-    lm:LM, # the model
-    text, # a string, or Examples of one row
-    layer:int, # 0 is the first
-    neuron:int=None, # its number; or a probe in its place
-    *,
-    probe=None, # fitted, with a `decision_function` of (n, d); its score after each token is shown
-    site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
-    limit:float=None, # the size that has the deepest colour; the largest where not given
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-)->TokenHeatmap: # raises ValueError for a neuron that is not there, and for neither or both
-    "A text shaded by what a neuron does at each token, or by the score of a probe."
+    lm:LM, text:str|Examples, layer:int, neuron:int=None, *, probe:ClassifierMixin=None,
+    site:str='neurons', limit:float=None, bos:bool|str='auto'
+)->TokenHeatmap:
+    """A text shaded by what a neuron does at each token, or by the score of a probe.
+
+    Parameters
+    ----------
+    lm : LM
+        The model.
+    text : str|Examples
+        A string, or Examples of one row.
+    layer : int
+        0 is the first.
+    neuron : int, optional
+        Number of a neuron; where not given, a probe is needed.
+    probe : ClassifierMixin, optional
+        A fitted probe, whose score after each token is shown.
+    site : str, default 'neurons'
+        'neurons', 'mlp', 'attention' or 'residual'.
+    limit : float, optional
+        The size that has the deepest colour; the largest where not given.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+
+    Returns
+    -------
+    TokenHeatmap
+
+    Raises
+    ------
+    ValueError
+        For a neuron that is not there, and for neither or both.
+
+    Notes
+    -----
+    Taught in lesson 13, Neurons:
+    https://sparse-probing.github.io/sparse_probing/lessons/13-neurons.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, token_heatmap
+    >>> lm = load_lm()
+    >>> sentence = 'He took an umbrella, an old one, and left the house in an hour.'
+    >>> shaded = token_heatmap(lm, sentence, 3, 938)
+    """
     if (neuron is None) == (probe is None):
         raise ValueError('give a neuron, or a probe, and not both: neuron=938 or probe=probe')
     example, lead = one_text(lm, text, bos)
@@ -548,13 +660,49 @@ class Way:
 
 # %% ../nbs/lessons/13-neurons.ipynb #4ab59c04
 @torch.inference_mode()
-def output_tokens(
-    lm:LM, # the model
-    layer:int, # 0 is the first
-    neurons, # numbers of neurons, one or several
-    k:int=10, # tokens in each direction
-)->pd.DataFrame: # neuron, direction, rank, token, id, value (change of the logit a unit)
-    "The tokens that neurons write towards and against: later layers left out, divisors held."
+def output_tokens(lm:LM, layer:int, neurons:int|Sequence[int], k:int=10)->pd.DataFrame:
+    """The tokens that neurons write towards and against: later layers left out, divisors held.
+
+    Parameters
+    ----------
+    lm : LM
+        The model.
+    layer : int
+        0 is the first.
+    neurons : int|Sequence[int]
+        Numbers of neurons, one or several.
+    k : int, default 10
+        Tokens in each direction.
+
+    Returns
+    -------
+    pd.DataFrame
+        Neuron, direction, rank, token, id, value (a unit's logit).
+
+    Raises
+    ------
+    ValueError
+
+    Notes
+    -----
+    Taught in lesson 13, Neurons:
+    https://sparse-probing.github.io/sparse_probing/lessons/13-neurons.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, output_tokens
+    >>> lm = load_lm()
+    >>> written = output_tokens(lm, 29, 720, k=6)
+    >>> written.pivot(index='rank', columns='direction', values='token')
+    direction  against   towards
+    rank
+    1           luence        an
+    2           hausen         a
+    3            onday         a
+    4           licted        一个
+    5          astrous   someone
+    6              alt        an
+    """
     neurons = whole_numbers('neurons', neurons)
     width = find_site(lm.model, layer, 'neurons').width
     if wrong := [j for j in neurons if not 0 <= j < width]:

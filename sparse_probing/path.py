@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from tqdm.auto import tqdm
@@ -35,45 +37,129 @@ def fits_of(
 
 # %% ../nbs/lessons/07-path.ipynb #b3689be8
 class SparseProbe(LinearProbe):
-    "L1-penalised logistic regression: few neurons, and how far from the optimum at most."
+    """L1-penalised logistic regression: few neurons, and how far from the optimum at most.
+
+    Parameters
+    ----------
+    C : float, default 1.0
+        1/lambda.
+    tol : float, default 1e-6
+        Relative duality gap to reach.
+    class_weight : str|dict, optional
+        'balanced', or class -> weight.
+    max_iter : int, default 200
+        Newton steps.
+
+    Notes
+    -----
+    Taught in lesson 7, Path:
+    https://sparse-probing.github.io/sparse_probing/lessons/07-path.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (SparseProbe, contrast, load_lm, read_documents, record, split,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> train, test = split(examples.y, examples.group)
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> probe = SparseProbe(C=10).fit(X[train], y[train])
+    >>> share = probe.score(X[test], y[test])
+    >>> print(f'{len(probe.neurons_)} neurons, gap {probe.gap_[0]:.0e}, right on {share:.0%}')
+    14 neurons, gap 4e-08, right on 100%
+    """
     more_than_two = True
 
-    def __init__(self,
-        C:float=1.0, # 1/lambda
-        tol:float=1e-6, # relative duality gap to reach
-        class_weight=None, # 'balanced', or class -> weight
-        max_iter:int=200, # Newton steps
-    ):
+    def __init__(self, C:float=1.0, tol:float=1e-6, class_weight:str|dict=None, max_iter:int=200):
         self.C, self.tol, self.class_weight, self.max_iter = C, tol, class_weight, max_iter
 
-    def settings(self,
-        X, # training rows (n, d): array, memory map or torch tensor
-        y, # their classes (n,), two
-        along=None, # values of C; ten from the first neuron's to a hundred times it if not given
-    )->np.ndarray: # increasing values of C (m,); raises ValueError for values that cannot be
-        "The values of C to try on these rows."
+    def settings(self, X:ArrayLike, y:ArrayLike, along:ArrayLike=None)->np.ndarray:
+        """The values of C to try on these rows.
+
+        Parameters
+        ----------
+        X : ArrayLike
+            Training rows (n, d): array, memory map or torch tensor.
+        y : ArrayLike
+            Classes of the training rows (n,), two.
+        along : ArrayLike, optional
+            Values of C; if not given ten, from `c_min` to a hundred times it.
+
+        Returns
+        -------
+        np.ndarray
+            Increasing values of C (m,).
+
+        Raises
+        ------
+        ValueError
+            For values that cannot be.
+        """
         if along is None: return grid(X, y, size=10, reach=100)
         return np.unique(validate_C(along))
 
-    def fits(self,
-        X, # training rows (n, d): array, memory map or torch tensor
-        y, # their classes (n,), two
-        along=None, # values of C, as `settings` takes them
-        sample_weight=None, # weight of each row (n,); 1 where not given
-    )->Iterator[Fit]: # for each C, increasing; warns with ConvergenceWarning
-        "A certified fit for each C, from one path."
+    def fits(
+        self, X:ArrayLike, y:ArrayLike, along:ArrayLike=None, sample_weight:ArrayLike=None
+    )->Iterator[Fit]:
+        """A certified fit for each C, from one path.
+
+        Parameters
+        ----------
+        X : ArrayLike
+            Training rows (n, d): array, memory map or torch tensor.
+        y : ArrayLike
+            Classes of the training rows (n,), two.
+        along : ArrayLike, optional
+            Values of C; ten from `c_min` to a hundred times it if not given.
+        sample_weight : ArrayLike, optional
+            Weight of each row (n,); 1 where not given.
+
+        Yields
+        ------
+        Iterator[Fit]
+            For each C, increasing.
+
+        Raises
+        ------
+        ValueError
+
+        Warns
+        -----
+        ConvergenceWarning
+        """
         second = two_classes(y)[1]
         C = self.settings(X, second, along)
         weight = row_weights(self.class_weight, y, sample_weight)
         return fits_of(l1_path(X, second, C, tol=self.tol, sample_weight=weight,
                                max_iter=self.max_iter))
 
-    def fit(self,
-        X:np.ndarray, # activations (n, d)
-        y:np.ndarray, # classes (n,), two or more
-        sample_weight:np.ndarray=None, # weight of each row (n,)
-    )->'SparseProbe': # raises ValueError for several C; warns with ConvergenceWarning
-        "Fit, one class against the rest where there are more than two."
+    def fit(self, X:np.ndarray, y:np.ndarray, sample_weight:np.ndarray=None)->'SparseProbe':
+        """Fit, one class against the rest where there are more than two.
+
+        Parameters
+        ----------
+        X : np.ndarray
+            Activations (n, d).
+        y : np.ndarray
+            Classes (n,), two or more.
+        sample_weight : np.ndarray, optional
+            Weight of each row (n,).
+
+        Returns
+        -------
+        SparseProbe
+
+        Raises
+        ------
+        ValueError
+            For several C.
+
+        Warns
+        -----
+        ConvergenceWarning
+        """
         for name in ('C', 'tol', 'max_iter'):
             validate_number(name, getattr(self, name), whole=name == 'max_iter')
         X, y = validate_data(self, X, y, dtype=FLOATS)
@@ -127,38 +213,121 @@ def entered(
 # %% ../nbs/lessons/07-path.ipynb #a714743f
 @dataclass
 class SparsityPath:
-    "A certified path, its scores, and the choices they lead to."
+    """A certified path, its scores, and the choices they lead to.
+
+    Parameters
+    ----------
+    fits : L1Path
+        On all rows.
+    table : pd.DataFrame
+        A row a C: lambda, nonzero, density, gap, train; held_out, error, fold_gap.
+    classes : np.ndarray
+        The two, sorted.
+    max_iter : int
+        Newton steps that each fit was allowed.
+
+    Notes
+    -----
+    Taught in lesson 7, Path:
+    https://sparse-probing.github.io/sparse_probing/lessons/07-path.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, load_lm, read_documents, record, sparsity_path,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> path = sparsity_path(X, y, cv=5, groups=groups)
+    >>> assert (path.table[['gap', 'fold_gap']] <= 1e-6).all(axis=None)
+    >>> assert path.table.held_out.between(0, 1).all()
+    >>> assert path.one_error_C <= path.best_C and len(path.neurons(3)) == 3
+    >>> path.table.iloc[::5].drop(columns=['gap', 'fold_gap']).rename(index='{:.3g}'.format).round(4)
+             lambda  nonzero  density  train  held_out   error
+    C
+    0.0764  13.0830        0   0.0000    0.5    0.5000  0.0000
+    0.251    3.9762        9   0.0059    1.0    0.9852  0.0097
+    0.828    1.2084       11   0.0072    1.0    0.9947  0.0053
+    2.72     0.3673       14   0.0091    1.0    0.9947  0.0053
+    8.96     0.1116       14   0.0091    1.0    0.9947  0.0053
+    29.5     0.0339       15   0.0098    1.0    0.9947  0.0053
+    """
     fits:L1Path # on all rows
     table:pd.DataFrame # a row a C: lambda, nonzero, density, gap, train; held_out, error, fold_gap
     classes:np.ndarray # the two, sorted
     max_iter:int # Newton steps that each fit was allowed
 
     @property
-    def C(self)->np.ndarray: # (m,)
-        "The grid."
+    def C(self)->np.ndarray:
+        """The grid.
+
+        Returns
+        -------
+        np.ndarray
+            (m,).
+        """
         return self.fits.C
 
     @property
-    def best_C(self)->float: # raises ValueError without held-out scores
-        "The C with the highest held-out score; the sparsest of them."
+    def best_C(self)->float:
+        """The C with the highest held-out score; the sparsest of them.
+
+        Raises
+        ------
+        ValueError
+            Without held-out scores.
+        """
         return float(self.C[np.argmax(self.held_out())])
 
     @property
-    def one_error_C(self)->float: # raises ValueError without held-out scores
-        "The smallest C within one standard error of the best."
+    def one_error_C(self)->float:
+        """The smallest C within one standard error of the best.
+
+        Raises
+        ------
+        ValueError
+            Without held-out scores.
+        """
         score, best = self.held_out(), np.argmax(self.held_out())
         return float(self.C[np.argmax(score >= score[best] - self.table.error.iloc[best])])
 
-    def held_out(self)->np.ndarray: # (m,)
-        "The held-out scores, or an error that says how to get them."
+    def held_out(self)->np.ndarray:
+        """The held-out scores, or an error that says how to get them.
+
+        Returns
+        -------
+        np.ndarray
+            (m,).
+
+        Raises
+        ------
+        ValueError
+            Where there are none.
+        """
         if 'held_out' in self.table: return self.table.held_out.to_numpy()
         raise ValueError('there are no held-out scores to choose C by: call sparsity_path with '
                          'cv=5, or name a C of the grid yourself')
 
-    def probe(self,
-        C:float=None, # one of the grid; the best by held-out scores where not given
-    )->SparseProbe: # fitted on all rows of the path; raises ValueError for a C that is not there
-        "The fitted probe at one C."
+    def probe(self, C:float=None)->SparseProbe:
+        """The fitted probe at one C.
+
+        Parameters
+        ----------
+        C : float, optional
+            One of the grid; the best by held-out scores where not given.
+
+        Returns
+        -------
+        SparseProbe
+            Fitted on all rows of the path.
+
+        Raises
+        ------
+        ValueError
+            For a C that is not there.
+        """
         C = self.best_C if C is None else C
         rows = np.flatnonzero(np.isclose(self.C, C, rtol=1e-9, atol=0))
         if not len(rows):
@@ -168,10 +337,24 @@ class SparsityPath:
         probe = SparseProbe(fit.setting, self.fits.tol, max_iter=self.max_iter)
         return probe.set_fits(self.classes, [fit], self.fits.coef.shape[1])
 
-    def neurons(self,
-        k:int=None, # how many; all that ever enter where not given
-    )->np.ndarray: # first to enter first; raises ValueError where fewer than k enter
-        "The first neurons to enter; of those that enter together, the largest coefficient first."
+    def neurons(self, k:int=None)->np.ndarray:
+        """The first neurons to enter; of those that enter together, the largest coefficient first.
+
+        Parameters
+        ----------
+        k : int, optional
+            How many; all that ever enter where not given.
+
+        Returns
+        -------
+        np.ndarray
+            First to enter first.
+
+        Raises
+        ------
+        ValueError
+            Where fewer than k enter.
+        """
         order = entered(self.fits)
         if k is not None and not 0 < k <= len(order):
             raise ValueError(f'k={k}: {len(order)} neurons enter on this path; '
@@ -196,18 +379,74 @@ def cross_score(
 
 # %% ../nbs/lessons/07-path.ipynb #800254bd
 def sparsity_path(
-    X, # activations (n, d): array, memory map or torch tensor; a fold takes its rows as a copy
-    y, # classes (n,), two
-    C=None, # increasing 1/lambda (m,); 30 values from `c_min` where not given
-    cv=None, # number of folds or a scikit-learn splitter, for held-out scores
-    groups=None, # document of each row (n,): never on both sides of a fold
-    *,
-    tol:float=1e-6, # relative duality gap to reach
-    sample_weight=None, # weight of each row in the fits (n,)
-    max_iter:int=200, # Newton steps for each C
-    seed:int=0, # deals out the folds
-)->SparsityPath: # warns with ConvergenceWarning where a gap exceeds tol
-    "Fit the whole path, score each point, certify each fit."
+    X:ArrayLike, y:ArrayLike, C:ArrayLike=None, cv:int|BaseCrossValidator=None,
+    groups:ArrayLike=None, *, tol:float=1e-6, sample_weight:ArrayLike=None, max_iter:int=200,
+    seed:int=0
+)->SparsityPath:
+    """Fit the whole path, score each point, certify each fit.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or tensor; a fold takes its rows as a copy.
+    y : ArrayLike
+        Classes (n,), two.
+    C : ArrayLike, optional
+        Increasing 1/lambda (m,); 30 values from `c_min` where not given.
+    cv : int|BaseCrossValidator, optional
+        Folds, or a scikit-learn splitter, for held-out scores.
+    groups : ArrayLike, optional
+        Document of each row (n,): never on both sides of a fold.
+    tol : float, default 1e-6
+        Relative duality gap to reach.
+    sample_weight : ArrayLike, optional
+        Weight of each row in the fits (n,).
+    max_iter : int, default 200
+        Newton steps for each C.
+    seed : int, default 0
+        Deals out the folds.
+
+    Returns
+    -------
+    SparsityPath
+
+    Raises
+    ------
+    ValueError
+        For a grid that cannot be.
+
+    Warns
+    -----
+    ConvergenceWarning
+
+    Notes
+    -----
+    Taught in lesson 7, Path:
+    https://sparse-probing.github.io/sparse_probing/lessons/07-path.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, load_lm, read_documents, record, sparsity_path,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> path = sparsity_path(X, y, cv=5, groups=groups)
+    >>> assert (path.table[['gap', 'fold_gap']] <= 1e-6).all(axis=None)
+    >>> assert path.table.held_out.between(0, 1).all()
+    >>> assert path.one_error_C <= path.best_C and len(path.neurons(3)) == 3
+    >>> path.table.iloc[::5].drop(columns=['gap', 'fold_gap']).rename(index='{:.3g}'.format).round(4)
+             lambda  nonzero  density  train  held_out   error
+    C
+    0.0764  13.0830        0   0.0000    0.5    0.5000  0.0000
+    0.251    3.9762        9   0.0059    1.0    0.9852  0.0097
+    0.828    1.2084       11   0.0072    1.0    0.9947  0.0053
+    2.72     0.3673       14   0.0091    1.0    0.9947  0.0053
+    8.96     0.1116       14   0.0091    1.0    0.9947  0.0053
+    29.5     0.0339       15   0.0098    1.0    0.9947  0.0053
+    """
     X, y = readable(X)[0], np.asarray(y)
     groups = validate_groups(groups, len(y))
     validate_number('tol', tol)

@@ -8,10 +8,17 @@ __all__ = ['style', 'histogram', 'coefficients', 'selected_neurons', 'density_cu
            'difference_curves', 'size_curves']
 
 # %% ../nbs/lib/plots.ipynb #797930af
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+
+if TYPE_CHECKING: # for whoever checks the types, and reads them
+    import pandas as pd
+    from scipy import sparse
 
 # %% ../nbs/lib/plots.ipynb #b7092b03
 CLASSES = [dict(color='#0072B2', marker='o'), dict(color='#D55E00', marker='s'),
@@ -27,8 +34,26 @@ STYLE = {
 
 # %% ../nbs/lib/plots.ipynb #506033b0
 @contextmanager
-def style():
-    "Draw in the package's style inside a `with` block."
+def style()->AbstractContextManager:
+    """Draw in the package's style inside a `with` block.
+
+    Returns
+    -------
+    AbstractContextManager
+        A context manager.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sparse_probing.plots import style
+    >>> with style(): assert plt.rcParams['axes.grid']
+    ...
+    """
     before = {name: plt.rcParams[name] for name in STYLE}
     plt.rcParams.update(STYLE)
     try: yield
@@ -44,14 +69,40 @@ def plain(
 
 # %% ../nbs/lib/plots.ipynb #88304fa6
 @style()
-def histogram(
-    X:np.ndarray, # activations (n, d), in the model's own unit
-    y:np.ndarray, # class number of each row (n,)
-    classes:tuple, # names of the classes
-    bins:int=100, # of equal width, from the smallest activation to the largest
-    ax=None, # axes to draw on; made where missing
-):
-    "Counts of all activations, a line for each class, on a log axis."
+def histogram(X:np.ndarray, y:np.ndarray, classes:tuple, bins:int=100, ax:Axes=None)->Axes:
+    """Counts of all activations, a line for each class, on a log axis.
+
+    Parameters
+    ----------
+    X : np.ndarray
+        Activations (n, d), in the model's own unit.
+    y : np.ndarray
+        Class number of each row (n,).
+    classes : tuple
+        Names of the classes.
+    bins : int, default 100
+        Of equal width, from the smallest activation to the largest.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import histogram
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.laplace(size=(200, 300)), np.repeat([0, 1], 100)
+    >>> ax = histogram(X, y, ('the', 'an'))
+    """
     ax = ax or plt.subplots()[1]
     edges = np.histogram_bin_edges(X, bins)
     for k, name in enumerate(classes):
@@ -63,11 +114,33 @@ def histogram(
 
 # %% ../nbs/lib/plots.ipynb #8e24b878
 @style()
-def coefficients(
-    coef:np.ndarray, # one coefficient a neuron, (d,) or (1, d)
-    axes=None, # two axes to draw on; made where missing
-):
-    "Coefficient against neuron index, exact zeros apart, and a histogram of the others."
+def coefficients(coef:np.ndarray, axes:Sequence[Axes]=None)->np.ndarray:
+    """Coefficient against neuron index, exact zeros apart, and a histogram of the others.
+
+    Parameters
+    ----------
+    coef : np.ndarray
+        One coefficient a neuron, (d,) or (1, d).
+    axes : Sequence[Axes], optional
+        Two axes to draw on; made where missing.
+
+    Returns
+    -------
+    np.ndarray
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import coefficients
+    >>> coef = np.zeros(300)
+    >>> left, right = coefficients(coef)
+    """
     coef = np.ravel(coef)
     on = np.flatnonzero(coef)
     if axes is None: axes = plt.subplots(1, 2, figsize=(9, 3.4), width_ratios=[2, 1])[1]
@@ -85,14 +158,44 @@ def coefficients(
 # %% ../nbs/lib/plots.ipynb #8975a075
 @style()
 def selected_neurons(
-    X:np.ndarray, # activations (n, d)
-    y:np.ndarray, # class number of each row (n,)
-    coef:np.ndarray, # one coefficient a neuron, (d,) or (1, d)
-    classes:tuple, # names of the classes
-    most:int=15, # draw at most this many, the largest coefficients first
-    ax=None, # axes to draw on; made where missing
-):
-    "Activations of every selected neuron, the classes side by side."
+    X:np.ndarray, y:np.ndarray, coef:np.ndarray, classes:tuple, most:int=15, ax:Axes=None
+)->Axes:
+    """Activations of every selected neuron, the classes side by side.
+
+    Parameters
+    ----------
+    X : np.ndarray
+        Activations (n, d).
+    y : np.ndarray
+        Class number of each row (n,).
+    coef : np.ndarray
+        One coefficient a neuron, (d,) or (1, d).
+    classes : tuple
+        Names of the classes.
+    most : int, default 15
+        Draw at most this many, the largest coefficients first.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import selected_neurons
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.laplace(size=(200, 300)), np.repeat([0, 1], 100)
+    >>> coef = np.zeros(300)
+    >>> ax = selected_neurons(X, y, coef, ('the', 'an'))
+    """
     order = np.argsort(-abs(np.ravel(coef)), kind='stable')[:np.count_nonzero(coef)]
     top = order[:most]
     ax = ax or plt.subplots(figsize=(9, 3.6))[1]
@@ -112,11 +215,33 @@ def selected_neurons(
 
 # %% ../nbs/lib/plots.ipynb #22651b79
 @style()
-def density_curve(
-    curves:dict, # label -> (C, density), two vectors of equal length
-    axes=None, # two axes to draw on; made where missing
-):
-    "Density against lambda = 1/C and against C, a line for each curve."
+def density_curve(curves:dict, axes:Sequence[Axes]=None)->np.ndarray:
+    """Density against lambda = 1/C and against C, a line for each curve.
+
+    Parameters
+    ----------
+    curves : dict
+        Label -> (C, density), two vectors of equal length.
+    axes : Sequence[Axes], optional
+        Two axes to draw on; made where missing.
+
+    Returns
+    -------
+    np.ndarray
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import density_curve
+    >>> C = np.linspace(1, 100, 17)
+    >>> left, right = density_curve({'made up': (C, .05 * C / (10 + C))})
+    """
     if axes is None: axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)[1]
     for k, (label, (C, share)) in enumerate(curves.items()):
         for ax, x in zip(axes, (1 / np.asarray(C), C)):
@@ -130,12 +255,35 @@ def density_curve(
 
 # %% ../nbs/lib/plots.ipynb #ceefaa68
 @style()
-def objective_curve(
-    at:np.ndarray, # values of the coefficient (m,)
-    curves:dict, # C -> objective (m,)
-    ax=None, # axes to draw on; made where missing
-):
-    "Objective against one coefficient, a line for each C, its lowest point marked."
+def objective_curve(at:np.ndarray, curves:dict, ax:Axes=None)->Axes:
+    """Objective against one coefficient, a line for each C, its lowest point marked.
+
+    Parameters
+    ----------
+    at : np.ndarray
+        Values of the coefficient (m,).
+    curves : dict
+        C -> objective (m,).
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import objective_curve
+    >>> at = np.linspace(-1, 2, 301)
+    >>> ax = objective_curve(at, {.1: abs(at) + .1 * (at - 1) ** 2, 3: abs(at) + 3 * (at - 1) ** 2})
+    """
     ax = ax or plt.subplots()[1]
     for k, (C, value) in enumerate(curves.items()):
         low = np.argmin(value)
@@ -150,12 +298,35 @@ def objective_curve(
 
 # %% ../nbs/lib/plots.ipynb #e51ec5a3
 @style()
-def solver_trap(
-    C:np.ndarray, # 1/lambda (m,)
-    fits:dict, # solver -> {'nonzero': (m,), 'gap': (m,)}
-    axes=None, # two axes to draw on; made where missing
-):
-    "Non-zero coefficients and relative duality gap against C, a line for each solver."
+def solver_trap(C:np.ndarray, fits:dict, axes:Sequence[Axes]=None)->np.ndarray:
+    """Non-zero coefficients and relative duality gap against C, a line for each solver.
+
+    Parameters
+    ----------
+    C : np.ndarray
+        1/lambda (m,).
+    fits : dict
+        Solver -> {'nonzero': (m,), 'gap': (m,)}.
+    axes : Sequence[Axes], optional
+        Two axes to draw on; made where missing.
+
+    Returns
+    -------
+    np.ndarray
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import solver_trap
+    >>> left, right = solver_trap(np.array([1, 10]), {'early': dict(nonzero=[9, 80], gap=[.1, .5]),
+    ...                                               'exact': dict(nonzero=[4, 6], gap=[1e-7, 1e-8])})
+    """
     if axes is None: axes = plt.subplots(1, 2, figsize=(9, 3.6))[1]
     looks = [*CLASSES, dict(color='#000000', marker='*')]
     for k, (name, fit) in enumerate(fits.items()):
@@ -171,12 +342,37 @@ def solver_trap(
 # %% ../nbs/lib/plots.ipynb #6319e08e
 @style()
 def coefficient_paths(
-    C:np.ndarray, # increasing 1/lambda (m,)
-    coef, # coefficients (m, d), dense or scipy sparse
-    named:int=4, # neurons to name, the largest last coefficients first
-    ax=None, # axes to draw on; made where missing
-):
-    "Coefficients of all neurons that ever enter, against C."
+    C:np.ndarray, coef:'np.ndarray|sparse.spmatrix', named:int=4, ax:Axes=None
+)->Axes:
+    """Coefficients of all neurons that ever enter, against C.
+
+    Parameters
+    ----------
+    C : np.ndarray
+        Increasing 1/lambda (m,).
+    coef : np.ndarray|sparse.spmatrix
+        Coefficients (m, d), dense or scipy sparse.
+    named : int, default 4
+        Neurons to name, the largest last coefficients first.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import coefficient_paths
+    >>> ax = coefficient_paths(np.array([1, 10, 100]), np.array([[0, 0, 0], [1, 0, 0], [2, 0, -1]]), 1)
+    """
     ax = ax or plt.subplots(figsize=(8, 3.6))[1]
     coef = np.asarray(coef.toarray() if hasattr(coef, 'toarray') else coef)
     ever = np.flatnonzero(coef.any(0))
@@ -191,12 +387,36 @@ def coefficient_paths(
 
 # %% ../nbs/lib/plots.ipynb #7687a66e
 @style()
-def score_curve(
-    table, # a row a C: columns density, train, held_out, error; the index is C
-    chosen:dict, # label -> C
-    ax=None, # axes to draw on; made where missing
-):
-    "Score against density, with a band of one standard error and the chosen points."
+def score_curve(table:'pd.DataFrame', chosen:dict, ax:Axes=None)->Axes:
+    """Score against density, with a band of one standard error and the chosen points.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a C: columns density, train, held_out, error; the index is C.
+    chosen : dict
+        Label -> C.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import score_curve
+    >>> table = pd.DataFrame({'density': [0, .01, .03], 'train': [.5, .8, 1], 'held_out': [.5, .7, .72],
+    ...                       'error': [.0, .03, .03]}, index=[1., 10., 100.])
+    >>> ax = score_curve(table, {'best': 100., 'one standard error': 10.})
+    """
     ax = ax or plt.subplots(figsize=(8.5, 3.6))[1]
     mean = table.groupby('density').mean() # several C may share a density
     blue = CLASSES[0]['color']
@@ -215,11 +435,34 @@ def score_curve(
 
 # %% ../nbs/lib/plots.ipynb #3e1e886e
 @style()
-def growth_curves(
-    table, # a row a size: columns n, d, seconds; the index says which of n and d grows
-    axes=None, # two axes to draw on; made where missing
-):
-    "Seconds against the number of rows and against the number of columns."
+def growth_curves(table:'pd.DataFrame', axes:Sequence[Axes]=None)->np.ndarray:
+    """Seconds against the number of rows and against the number of columns.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a size: n, d, seconds; the index says which of n and d grows.
+    axes : Sequence[Axes], optional
+        Two axes to draw on; made where missing.
+
+    Returns
+    -------
+    np.ndarray
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import growth_curves
+    >>> made_up = pd.DataFrame({'n': [100, 1000, 10_000, 500, 500], 'd': [30, 30, 30, 100, 10_000],
+    ...                         'seconds': [.01, .1, 1, .1, 1]}, index=list('nnndd'))
+    >>> left, right = growth_curves(made_up)
+    """
     if axes is None: axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)[1]
     for ax, by, held, what in zip(axes, 'nd', 'dn', ('rows', 'neurons')):
         rows = table.loc[by]
@@ -238,12 +481,37 @@ LOOKS = [*CLASSES, dict(color='#000000', marker='*'), dict(color='#56B4E9', mark
 
 # %% ../nbs/lib/plots.ipynb #a5167f56
 @style()
-def k_curves(
-    table, # of `k_curve`: columns ranking, k, fold and the score
-    score:str='ROC-AUC', # one of its columns
-    ax=None, # axes to draw on; made where missing
-):
-    "Held-out score against the number of neurons, a band of one standard error over folds."
+def k_curves(table:'pd.DataFrame', score:str='ROC-AUC', ax:Axes=None)->Axes:
+    """Held-out score against the number of neurons, a band of one standard error over folds.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Of `k_curve`: columns ranking, k, fold and the score.
+    score : str, default 'ROC-AUC'
+        A score: one of the table's columns.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import k_curves
+    >>> rows = [(name, k, fold, top - .2 / k + fold / 50)
+    ...         for name, top in (('F', .8), ('random', .7)) for k in (1, 2, 4) for fold in (0, 1)]
+    >>> rows += [('dense', 99, fold, .78 + fold / 50) for fold in (0, 1)]
+    >>> ax = k_curves(pd.DataFrame(rows, columns=['ranking', 'k', 'fold', 'ROC-AUC']))
+    """
     ax = ax or plt.subplots(figsize=(8.5, 3.8))[1]
     folds = table.fold.nunique()
     scores = table.groupby(['ranking', 'k'], sort=False)[score]
@@ -264,13 +532,38 @@ def k_curves(
 
 # %% ../nbs/lib/plots.ipynb #baf69b79
 @style()
-def score_map(
-    grid, # a DataFrame, such as `sweep_map` gives; its index and columns are named
-    score:str='ROC-AUC', # what the numbers are
-    marked:tuple=None, # (row, column) to mark
-    ax=None, # axes to draw on; made where missing
-):
-    "A map of scores, a cell each."
+def score_map(grid:'pd.DataFrame', score:str='ROC-AUC', marked:tuple=None, ax:Axes=None)->Axes:
+    """A map of scores, a cell each.
+
+    Parameters
+    ----------
+    grid : pd.DataFrame
+        A DataFrame, such as `sweep_map` gives; its index and columns are named.
+    score : str, default 'ROC-AUC'
+        What the numbers are.
+    marked : tuple, optional
+        (row, column) to mark.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import score_map
+    >>> layers, positions = pd.Index([0, 10, 20], name='layer'), pd.Index([-1, 0], name='position')
+    >>> ax = score_map(pd.DataFrame([[.5, 1.], [.6, .9], [np.nan, .8]], layers, positions), marked=(0, 0))
+    """
     rows, columns = grid.shape
     ax = ax or plt.subplots(figsize=(1.8 + max(5, .62 * columns), max(2.4, 1 + .26 * rows)))[1]
     values = grid.to_numpy(float)
@@ -292,13 +585,37 @@ def score_map(
 
 # %% ../nbs/lib/plots.ipynb #c402813b
 @style()
-def layer_curves(
-    curves:dict, # label -> DataFrame indexed by layer: columns mean and error
-    score:str='ROC-AUC', # what is drawn
-    lines:dict=None, # label -> a level to compare with
-    ax=None, # axes to draw on; made where missing
-):
-    "A score by layer, a band of one standard error for each curve."
+def layer_curves(curves:dict, score:str='ROC-AUC', lines:dict=None, ax:Axes=None)->Axes:
+    """A score by layer, a band of one standard error for each curve.
+
+    Parameters
+    ----------
+    curves : dict
+        Label -> DataFrame indexed by layer: columns mean and error.
+    score : str, default 'ROC-AUC'
+        What is drawn.
+    lines : dict, optional
+        Label -> a level to compare with.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import layer_curves
+    >>> scores = pd.DataFrame({'mean': [.5, .7, .9], 'error': [.05, .04, .03]})
+    >>> ax = layer_curves({'position -1': scores}, lines={'the model itself': .87})
+    """
     ax = ax or plt.subplots(figsize=(8, 3.6))[1]
     for k, (label, table) in enumerate(curves.items()):
         look, mean, error = LOOKS[k % 6], table['mean'], table['error']
@@ -314,13 +631,38 @@ def layer_curves(
 
 # %% ../nbs/lib/plots.ipynb #4f4fe092
 @style()
-def intervals(
-    table, # a row a reader: columns value, low, high; the last row is the one in question
-    score:str='ROC-AUC', # what the numbers are
-    chance:float=.5, # what guessing gives
-    ax=None, # axes to draw on; made where missing
-):
-    "A score of several readers with intervals, the last one marked."
+def intervals(table:'pd.DataFrame', score:str='ROC-AUC', chance:float=.5, ax:Axes=None)->Axes:
+    """A score of several readers with intervals, the last one marked.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a reader: value, low, high; the last row is the one in question.
+    score : str, default 'ROC-AUC'
+        What the numbers are.
+    chance : float, default .5
+        What guessing gives.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import intervals
+    >>> made_up = pd.DataFrame({'value': [.5, .66, .84], 'low': [.5, .59, .78], 'high': [.5, .73, .9]},
+    ...                        index=['majority', 'token at -1', 'sparse probe'])
+    >>> assert len(intervals(made_up).lines) == 7
+    """
     ax = ax or plt.subplots(figsize=(7, .9 + .45 * len(table)))[1]
     for k, row in enumerate(table.itertuples()):
         look = CLASSES[1] if k == len(table) - 1 else dict(color='#5F6368', marker='o')
@@ -335,12 +677,35 @@ def intervals(
 
 # %% ../nbs/lib/plots.ipynb #736b009d
 @style()
-def difference_curves(
-    table, # a column a layer, relative differences; its index is drawn along x
-    along:str, # what the index is
-    ax=None, # axes to draw on; made where missing
-):
-    "Relative differences in percent, a line for each layer."
+def difference_curves(table:'pd.DataFrame', along:str, ax:Axes=None)->Axes:
+    """Relative differences in percent, a line for each layer.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A column a layer, relative differences; its index is drawn along x.
+    along : str
+        What the index is.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import difference_curves
+    >>> differences = pd.DataFrame({0: [.05, .08, .1], 3: [.2, .4, .5]}, [10, 20, 40])
+    >>> ax = difference_curves(differences, 'tokens before')
+    """
     ax = ax or plt.subplots(figsize=(8, 3.4))[1]
     x = np.asarray(table.index, float)
     for k, layer in enumerate(table):
@@ -362,11 +727,34 @@ def percent_in_common(
 
 # %% ../nbs/lib/plots.ipynb #4462ebfc
 @style()
-def size_curves(
-    table, # a row a fit: columns layer, n, draw, AUC, and neurons, the numbers of those chosen
-    axes=None, # three axes to draw on; made where missing
-):
-    "Score, number of neurons and how many all draws have in common, against examples of a class."
+def size_curves(table:'pd.DataFrame', axes:Sequence[Axes]=None)->np.ndarray:
+    """Score, number of neurons and how many all draws have in common, against examples of a class.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a fit: layer, n, draw, AUC, neurons (the numbers of those chosen).
+    axes : Sequence[Axes], optional
+        Three axes to draw on; made where missing.
+
+    Returns
+    -------
+    np.ndarray
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import size_curves
+    >>> rows = [(3, n, draw, top + .02 * draw, list(range(draw, many)))
+    ...         for n, top, many in ((50, .6, 2), (500, .8, 3)) for draw in (0, 1)]
+    >>> axes = size_curves(pd.DataFrame(rows, columns=['layer', 'n', 'draw', 'AUC', 'neurons']))
+    """
     if axes is None: axes = plt.subplots(1, 3, figsize=(9.6, 3), layout='constrained')[1]
     for k, (layer, rows) in enumerate(table.groupby('layer')):
         look = dict(ls='-' if k == 0 else '--', ms=4, label=f'{layer}', **LOOKS[k % 6])

@@ -12,11 +12,13 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import (
-    GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit, check_cv)
+    BaseCrossValidator, GroupShuffleSplit, StratifiedGroupKFold, StratifiedKFold,
+    StratifiedShuffleSplit, check_cv)
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -89,12 +91,46 @@ def most_even(
 
 # %% ../nbs/lessons/05-probe.ipynb #a152b10f
 def split(
-    y:np.ndarray, # class of each row (n,)
-    groups:np.ndarray=None, # document of each row (n,); rows are split one by one where not given
-    test:float=0.3, # share of the rows kept aside
-    seed:int=0, # the same seed deals out the same documents
-)->tuple[np.ndarray, np.ndarray]: # training rows, test rows; ValueError where a side lacks a class
-    "Split rows into training and test part, balanced by class, and no document on both sides."
+    y:np.ndarray, groups:np.ndarray=None, test:float=0.3, seed:int=0
+)->tuple[np.ndarray, np.ndarray]:
+    """Split rows into training and test part, balanced by class, and no document on both sides.
+
+    Parameters
+    ----------
+    y : np.ndarray
+        Class of each row (n,).
+    groups : np.ndarray, optional
+        Document of each row (n,); rows are split one by one where not given.
+    test : float, default 0.3
+        Share of the rows kept aside.
+    seed : int, default 0
+        The same seed deals out the same documents.
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        Training, test rows.
+
+    Raises
+    ------
+    ValueError
+        Where one lacks a class.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, split, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> train, test = split(y, groups)
+    """
     if np.ndim(y) != 1:
         raise ValueError(f'y has the class of each row, such as examples.y; got {type(y).__name__}')
     y = np.asarray(y)
@@ -116,18 +152,55 @@ def split(
 # %% ../nbs/lessons/05-probe.ipynb #43f4646d
 @dataclass
 class Fit:
-    "A linear read-out of two classes: some neurons, their coefficients, and how good a fit it is."
-    setting:float # the C or the k that it was fitted with; NaN where nothing was varied
+    """A linear read-out of two classes: some neurons, their coefficients, and how good a fit it is.
+
+    Parameters
+    ----------
+    setting : float
+        The C or the k of the fit; NaN where nothing was varied.
+    neurons : np.ndarray
+        Numbers of the neurons in use (k,).
+    coef : np.ndarray
+        A coefficient a neuron in use, in the neuron's own unit (k,).
+    intercept : float
+        Added to the weighted sum; positive scores are of the second class.
+    gap : float
+        Share of the objective that can be above the minimum; NaN where not known.
+    n_iter : int
+        Steps of the solver; 0 where there was none.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import Fit
+    >>> by_hand = Fit(setting=np.nan, neurons=np.array([5, 2]), coef=np.array([1., -2.]), intercept=.5,
+    ...               gap=np.nan, n_iter=0)
+    """
+    setting:float # the C or the k of the fit; NaN where nothing was varied
     neurons:np.ndarray # numbers of the neurons in use (k,)
-    coef:np.ndarray # their coefficients, each in its neuron's own unit (k,)
+    coef:np.ndarray # a coefficient a neuron in use, in the neuron's own unit (k,)
     intercept:float # added to the weighted sum; positive scores are of the second class
-    gap:float # share of the objective by which it can exceed the minimum; NaN where not known
+    gap:float # share of the objective that can be above the minimum; NaN where not known
     n_iter:int # steps of the solver; 0 where there was none
 
-    def scores(self,
-        X, # activations (n, d): array, memory map or torch tensor
-    )->np.ndarray: # (n,), positive for the second class
-        "Signed score of each row; only the columns of the neurons in use are read."
+    def scores(self, X:ArrayLike)->np.ndarray:
+        """Signed score of each row; only the columns of the neurons in use are read.
+
+        Parameters
+        ----------
+        X : ArrayLike
+            Activations (n, d): array, memory map or torch tensor.
+
+        Returns
+        -------
+        np.ndarray
+            (n,), positive for the second class.
+        """
         columns = Rows(X).take(self.neurons).astype(np.float64)
         return self.coef @ columns + self.intercept
 
@@ -136,15 +209,50 @@ FLOATS = [np.float32, np.float64, np.float16] # taken as they are; other numbers
 
 # %% ../nbs/lessons/05-probe.ipynb #37162fa4
 class LinearProbe(ClassifierMixin, BaseEstimator):
-    "A scikit-learn classifier that answers by coefficients, however these were found."
+    """A scikit-learn classifier that answers by coefficients, however these were found.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import (Fit, LinearProbe, contrast, load_lm, read_documents, record,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> by_hand = Fit(setting=np.nan, neurons=np.array([5, 2]), coef=np.array([1., -2.]), intercept=.5,
+    ...               gap=np.nan, n_iter=0)
+    >>> class ByHand(LinearProbe):
+    ...     def fit(self, X, y): return self.set_fits(np.unique(y), [by_hand], X.shape[1])
+    ...
+    >>> probe, second = ByHand().fit(X, examples.y), by_hand.scores(X) > 0
+    >>> assert np.allclose(probe.decision_function(X), by_hand.scores(X)) and probe.neurons_[0] == 5
+    >>> assert (probe.predict(X) == second).all() and (probe.predict_proba(X).argmax(1) == second).all()
+    """
     more_than_two = False # whether its `fit` takes more than two classes
 
-    def set_fits(self,
-        classes:np.ndarray, # in sorted order
-        fits:Sequence[Fit], # one for two classes, else one a class
-        d:int, # neurons in all
-    )->'LinearProbe':
-        "Keep what was fitted, under the names that scikit-learn has for it."
+    def set_fits(self, classes:np.ndarray, fits:Sequence[Fit], d:int)->'LinearProbe':
+        """Keep what was fitted, under the names that scikit-learn has for it.
+
+        Parameters
+        ----------
+        classes : np.ndarray
+            In sorted order.
+        fits : Sequence[Fit]
+            One for two classes, else one a class.
+        d : int
+            Neurons in all.
+
+        Returns
+        -------
+        LinearProbe
+        """
         self.classes_, self.n_features_in_, self.coef_ = classes, d, np.zeros((len(fits), d))
         for row, fit in zip(self.coef_, fits): row[fit.neurons] = fit.coef
         for name in ('intercept', 'gap', 'n_iter'):
@@ -155,29 +263,67 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     @property
     def density_(self)->float:
-        "The share of coefficients that are not exactly zero."
+        """The share of coefficients that are not exactly zero.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+
+        Raises
+        ------
+        ValueError
+            Where there is none.
+        """
         return density(self.coef_)
 
-    def decision_function(self,
-        X:np.ndarray, # activations (n, d)
-    )->np.ndarray: # (n,) with two classes, positive for the second; else (n, classes)
-        "Signed score of each row."
+    def decision_function(self, X:np.ndarray)->np.ndarray:
+        """Signed score of each row.
+
+        Parameters
+        ----------
+        X : np.ndarray
+            Activations (n, d).
+
+        Returns
+        -------
+        np.ndarray
+            (n,) with two classes, positive for the second; else (n, classes).
+        """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOATS, reset=False)[:, self.neurons_].astype(np.float64)
         scores = X @ self.coef_[:, self.neurons_].T + self.intercept_
         return scores[:, 0] if len(self.classes_) == 2 else scores
 
-    def predict_proba(self,
-        X:np.ndarray, # activations (n, d)
-    )->np.ndarray: # (n, classes)
-        "Probability of each class; of more than two, each against the rest, scaled to sum to one."
+    def predict_proba(self, X:np.ndarray)->np.ndarray:
+        """Probability of each class; of more than two, each against the rest, scaled to sum to one.
+
+        Parameters
+        ----------
+        X : np.ndarray
+            Activations (n, d).
+
+        Returns
+        -------
+        np.ndarray
+            (n, classes).
+        """
         p = expit(self.decision_function(X))
         return np.c_[1 - p, p] if p.ndim == 1 else p / p.sum(1, keepdims=True)
 
-    def predict(self,
-        X:np.ndarray, # activations (n, d)
-    )->np.ndarray: # classes (n,)
-        "The class with the highest score."
+    def predict(self, X:np.ndarray)->np.ndarray:
+        """The class with the highest score.
+
+        Parameters
+        ----------
+        X : np.ndarray
+            Activations (n, d).
+
+        Returns
+        -------
+        np.ndarray
+            Classes (n,).
+        """
         scores = self.decision_function(X)
         return self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)]
 
@@ -188,12 +334,46 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
 # %% ../nbs/lessons/05-probe.ipynb #c25308f2
 class MeanDifference(LinearProbe):
-    "The difference of the class means as coefficients, the midpoint as threshold."
-    def fit(self,
-        X:np.ndarray, # activations (n, d)
-        y:np.ndarray, # two classes (n,)
-    )->'MeanDifference':
-        "Average each class."
+    """The difference of the class means as coefficients, the midpoint as threshold.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (MeanDifference, contrast, evaluate, load_lm, read_documents,
+    ...     record, split, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> train, test = split(y, groups)
+    >>> guess = MeanDifference().fit(X[train], y[train])
+    >>> evaluate(guess, X[test], y[test]).round(2).loc[['accuracy', 'ROC-AUC']]
+    """
+    def fit(self, X:np.ndarray, y:np.ndarray)->'MeanDifference':
+        """Average each class.
+
+        Parameters
+        ----------
+        X : np.ndarray
+            Activations (n, d).
+        y : np.ndarray
+            Two classes (n,).
+
+        Returns
+        -------
+        MeanDifference
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For other than two classes.
+        """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         classes, second = two_classes(y)
@@ -202,8 +382,36 @@ class MeanDifference(LinearProbe):
                   gap=np.nan, n_iter=0)
         return self.set_fits(classes, [fit], X.shape[1])
 
-def baselines()->dict: # name -> scikit-learn classifier, not fitted
-    "The guesses that a probe has to beat."
+def baselines()->dict:
+    """The guesses that a probe has to beat.
+
+    Returns
+    -------
+    dict
+        Name -> scikit-learn classifier, not fitted.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import (baselines, contrast, load_lm, read_documents, record, split,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> train, test = split(y, groups)
+    >>> guesses = {name: guess.fit(X[train], y[train]) for name, guess in baselines().items()}
+    >>> accuracy = {name: float(guess.score(X[test], y[test])) for name, guess in guesses.items()}
+    >>> assert accuracy['majority'] == np.mean(y[test] == np.bincount(y[train]).argmax())
+    >>> accuracy
+    {'majority': 0.4915254237288136, 'mean difference': 1.0}
+    """
     return {'majority': DummyClassifier(strategy='most_frequent'),
             'mean difference': MeanDifference()}
 
@@ -291,14 +499,54 @@ def decision(
 
 # %% ../nbs/lessons/05-probe.ipynb #fb017036
 def evaluate(
-    probe, # a fitted scikit-learn classifier of two classes
-    X:np.ndarray, # activations it has not seen (n, d)
-    y:np.ndarray, # their classes (n,); the probe's second class counts as positive
-    resamples:int=1000, # bootstrap resamples, each class drawn apart
-    level:float=0.95, # share of the resamples inside the interval
-    seed:int=0, # the same seed draws the same resamples
-)->pd.DataFrame: # a row a score; columns value, low, high
-    "Score a probe on held-out rows, with bootstrap intervals."
+    probe:ClassifierMixin, X:np.ndarray, y:np.ndarray, resamples:int=1000, level:float=0.95,
+    seed:int=0
+)->pd.DataFrame:
+    """Score a probe on held-out rows, with bootstrap intervals.
+
+    Parameters
+    ----------
+    probe : ClassifierMixin
+        A fitted scikit-learn classifier of two classes.
+    X : np.ndarray
+        Activations that the probe has not seen (n, d).
+    y : np.ndarray
+        Class of each row (n,); the probe's second class counts as positive.
+    resamples : int, default 1000
+        Bootstrap resamples, each class drawn apart.
+    level : float, default 0.95
+        Share of the resamples inside the interval.
+    seed : int, default 0
+        The same seed draws the same resamples.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a score: value, low, high.
+
+    Raises
+    ------
+    ValueError
+        For other than two classes.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (MeanDifference, contrast, evaluate, load_lm, read_documents,
+    ...     record, split, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> train, test = split(y, groups)
+    >>> guess = MeanDifference().fit(X[train], y[train])
+    >>> evaluate(guess, X[test], y[test]).round(2).loc[['accuracy', 'ROC-AUC']]
+    """
     validate_number('resamples', resamples, whole=True)
     validate_number('level', level)
     check_is_fitted(probe)
@@ -318,22 +566,79 @@ def evaluate(
     return pd.DataFrame({'value': all_scores(truth, score).iloc[0], 'low': low, 'high': high})
 
 # %% ../nbs/lessons/05-probe.ipynb #287989ae
-def density(
-    coef:np.ndarray, # coefficients, any shape
-)->float: # between 0 and 1
-    "The share of coefficients that are not exactly zero."
+def density(coef:np.ndarray)->float:
+    """The share of coefficients that are not exactly zero.
+
+    Parameters
+    ----------
+    coef : np.ndarray
+        Coefficients, any shape.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        Where there is none.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> from sparse_probing import density
+    >>> assert density([0, 0, -.1, 0]) == .25
+    """
     coef = np.asarray(coef)
     if coef.size == 0: raise ValueError('there are no coefficients')
     return np.count_nonzero(coef) / coef.size
 
 # %% ../nbs/lessons/05-probe.ipynb #8f1d398d
-def folds(
-    y:np.ndarray, # classes (n,), two
-    cv, # number of folds, or a scikit-learn splitter, or None
-    groups:np.ndarray=None, # document of each row (n,)
-    seed:int=0, # the same seed deals out the same rows
-)->list: # (training rows, held-out rows) of each fold
-    "The folds of a cross-validation; a document is never on both sides."
+def folds(y:np.ndarray, cv:int|BaseCrossValidator|None, groups:np.ndarray=None, seed:int=0)->list:
+    """The folds of a cross-validation; a document is never on both sides.
+
+    Parameters
+    ----------
+    y : np.ndarray
+        Classes (n,), two.
+    cv : int|BaseCrossValidator|None
+        Number of folds, or a scikit-learn splitter, or None.
+    groups : np.ndarray, optional
+        Document of each row (n,).
+    seed : int, default 0
+        The same seed deals out the same rows.
+
+    Returns
+    -------
+    list
+        (training rows, held-out rows) of each fold.
+
+    Raises
+    ------
+    ValueError
+        For one of one class.
+
+    Notes
+    -----
+    Taught in lesson 5, Probe:
+    https://sparse-probing.github.io/sparse_probing/lessons/05-probe.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import contrast, folds, load_lm, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> X, y, groups = activations.at(3, 0), examples.y, examples.group
+    >>> held_out = np.concatenate([rows for _, rows in folds(y, 5, groups)])
+    """
     groups = validate_groups(groups, len(y))
     if cv is None: return []
     if isinstance(cv, int):

@@ -683,11 +683,39 @@ def find_site(
                      f'in one place, and is not read: {path}')
 
 # %% ../nbs/lib/sites.ipynb #fbf0fe7e
-def neuron_input(
-    model:nn.Module, # a transformers model
-    layer:int, # 0 is the first
-)->nn.Module: # raises ValueError for a layer without one MLP that is known
-    "The module whose input is the neurons of a layer: the MLP's output projection."
+def neuron_input(model:nn.Module, layer:int)->nn.Module:
+    """The module whose input is the neurons of a layer: the MLP's output projection.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A transformers model.
+    layer : int
+        0 is the first.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        For a layer without one MLP that is known.
+
+    Notes
+    -----
+    Explained in Sites:
+    https://sparse-probing.github.io/sparse_probing/lib/sites.html
+
+    Examples
+    --------
+    >>> from sparse_probing import neuron_input
+    >>> from transformers import AutoModelForCausalLM, LlamaConfig
+    >>> small = dict(vocab_size=100, hidden_size=24, intermediate_size=40, num_hidden_layers=3,
+    ...              num_attention_heads=2, pad_token_id=0)
+    >>> llama = AutoModelForCausalLM.from_config(LlamaConfig(**small)).eval()
+    >>> assert neuron_input(llama, 0) is llama.model.layers[0].mlp.down_proj
+    """
     return find_site(model, layer, 'neurons').module
 
 # %% ../nbs/lib/sites.ipynb #aa0d73b4

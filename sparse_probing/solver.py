@@ -14,6 +14,7 @@ from functools import reduce
 
 import numpy as np
 from numba import get_num_threads
+from numpy.typing import ArrayLike
 from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
@@ -117,12 +118,48 @@ class Problem:
         return b, residuals(np.full(self.columns.n, b), self.y, self.s)[1]
 
 # %% ../nbs/lessons/06-solver.ipynb #b635a0d1
-def c_min(
-    X, # activations (n, d): array, memory map or torch tensor
-    y, # labels (n,), two classes
-    sample_weight=None, # weight of each row (n,); 1 where not given
-)->float: # the C up to which every coefficient is exactly zero
-    "Where the sparsity path starts; infinite where no neuron varies with the class."
+def c_min(X:ArrayLike, y:ArrayLike, sample_weight:ArrayLike=None)->float:
+    """Where the sparsity path starts; infinite where no neuron varies with the class.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or torch tensor.
+    y : ArrayLike
+        Labels (n,), two classes.
+    sample_weight : ArrayLike, optional
+        Weight of each row (n,); 1 where not given.
+
+    Returns
+    -------
+    float
+        The C up to which every coefficient is zero.
+
+    Raises
+    ------
+    ValueError
+        For labels that cannot be.
+
+    Notes
+    -----
+    Taught in lesson 6, Solver:
+    https://sparse-probing.github.io/sparse_probing/lessons/06-solver.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import c_min, contrast, load_lm, read_documents, record, split, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> train, test = split(examples.y, examples.group)
+    >>> X, y = activations.at(3, 0)[train], examples.y[train]
+    >>> assert np.isclose(c_min(X, y), 1 / abs((y - y.mean()) @ X.astype(float)).max())
+    >>> assert c_min(np.ones((4, 2)), [0, 1, 0, 1]) == np.inf
+    >>> round(c_min(X, y), 6)
+    0.111106
+    """
     problem = Problem.of(X, y, sample_weight)
     largest = abs(problem.columns.sums(problem.null()[1])).max()
     return float(1 / largest) if largest > 0 else np.inf
@@ -213,14 +250,57 @@ def validate_C(
 
 # %% ../nbs/lessons/06-solver.ipynb #9179ac46
 def duality_gap(
-    X, # activations (n, d): array, memory map or torch tensor
-    y, # labels (n,), two classes
-    coef, # anyone's coefficients (d,) or (1, d)
-    intercept, # anyone's intercept
-    C:float, # 1/lambda
-    sample_weight=None, # weight of each row (n,); 1 where not given
-)->float: # the share of the objective by which it can exceed the minimum, at most
-    "Certify a solution, whoever found it: the relative duality gap."
+    X:ArrayLike, y:ArrayLike, coef:ArrayLike, intercept:float, C:float,
+    sample_weight:ArrayLike=None
+)->float:
+    """Certify a solution, whoever found it: the relative duality gap.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or torch tensor.
+    y : ArrayLike
+        Labels (n,), two classes.
+    coef : ArrayLike
+        Anyone's coefficients (d,) or (1, d).
+    intercept : float
+        Anyone's intercept.
+    C : float
+        1/lambda.
+    sample_weight : ArrayLike, optional
+        Weight of each row (n,); 1 where not given.
+
+    Returns
+    -------
+    float
+        Share of the objective that can be above the minimum.
+
+    Raises
+    ------
+    ValueError
+
+    Notes
+    -----
+    Taught in lesson 6, Solver:
+    https://sparse-probing.github.io/sparse_probing/lessons/06-solver.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sparse_probing import (contrast, duality_gap, load_lm, read_documents, record, split,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> train, test = split(examples.y, examples.group)
+    >>> X, y = activations.at(3, 0)[train], examples.y[train]
+    >>> liblinear = LogisticRegression(l1_ratio=1, solver='liblinear', C=10, random_state=0).fit(X, y)
+    >>> gap = duality_gap(X, y, liblinear.coef_, liblinear.intercept_, 10)
+    >>> print(f'{np.count_nonzero(liblinear.coef_)} neurons, gap {gap:.1%}')
+    15 neurons, gap 5.6%
+    """
     problem, C = Problem.of(X, y, sample_weight), validate_C(C)[0]
     columns, coef, b = problem.columns, np.ravel(coef).astype(float), float(np.squeeze(intercept))
     if coef.shape != (columns.d,):
@@ -536,18 +616,62 @@ def optimum(
 # %% ../nbs/lessons/06-solver.ipynb #3f993325
 @dataclass
 class L1Path:
-    "Fits along C, each with its certificate."
+    """Fits along C, each with its certificate.
+
+    Parameters
+    ----------
+    C : np.ndarray
+        1/lambda (m,).
+    coef : sparse.csr_array
+        Coefficients (m, d).
+    intercept : np.ndarray
+        (m,).
+    objective : np.ndarray
+        What is minimised, at each fit (m,).
+    gap : np.ndarray
+        Share of the objective that can be above the minimum, at most (m,).
+    n_iter : np.ndarray
+        Newton steps (m,).
+    tol : float
+        The gap that was asked for.
+
+    Notes
+    -----
+    Taught in lesson 6, Solver:
+    https://sparse-probing.github.io/sparse_probing/lessons/06-solver.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, l1_path, load_lm, read_documents, record, split,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> train, test = split(examples.y, examples.group)
+    >>> X, y = activations.at(3, 0)[train], examples.y[train]
+    >>> path = l1_path(X, y, [1, 10, 100])
+    >>> assert (path.gap <= 1e-6).all()
+    >>> path
+    L1Path(3 values of C from 1 to 100, 11 to 14 non-zero, largest gap 1.1e-07)
+    """
     C:np.ndarray # 1/lambda (m,)
     coef:sparse.csr_array # coefficients (m, d)
     intercept:np.ndarray # (m,)
-    objective:np.ndarray # what is minimised, at these fits (m,)
-    gap:np.ndarray # share of the objective by which it can exceed the minimum, at most (m,)
+    objective:np.ndarray # what is minimised, at each fit (m,)
+    gap:np.ndarray # share of the objective that can be above the minimum, at most (m,)
     n_iter:np.ndarray # Newton steps (m,)
     tol:float # the gap that was asked for
 
     @property
-    def nonzero(self)->np.ndarray: # (m,)
-        "How many coefficients are not exactly zero."
+    def nonzero(self)->np.ndarray:
+        """How many coefficients are not exactly zero.
+
+        Returns
+        -------
+        np.ndarray
+            (m,).
+        """
         return np.diff(self.coef.indptr)
 
     def __repr__(self)->str:
@@ -654,16 +778,62 @@ def collect(
 
 # %% ../nbs/lessons/06-solver.ipynb #bc1e3ac1
 def l1_path(
-    X, # activations (n, d): array, memory map or torch tensor of any number type; not copied whole
-    y, # labels (n,), two classes; the second in sorted order is the positive one
-    C, # 1/lambda: a number or a grid, in any order
-    *,
-    tol:float=1e-6, # relative duality gap to reach
-    sample_weight=None, # weight of each row (n,), zero or more; 1 where not given
-    max_iter:int=200, # Newton steps for each C
-    warm_start=None, # coefficients (d,) and intercept to start from
-)->L1Path: # in the order of C; warns with ConvergenceWarning where a gap exceeds tol
-    "Minimise `||w||_1 + C sum s log(1 + exp(-y (x w + b)))`, the intercept unpenalised."
+    X:ArrayLike, y:ArrayLike, C:ArrayLike, *, tol:float=1e-6, sample_weight:ArrayLike=None,
+    max_iter:int=200, warm_start:tuple=None
+)->L1Path:
+    """Minimise `||w||_1 + C sum s log(1 + exp(-y (x w + b)))`, the intercept unpenalised.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or tensor of any type; not copied whole.
+    y : ArrayLike
+        Labels (n,), two classes; the second in sorted order is the positive one.
+    C : ArrayLike
+        1/lambda: a number or a grid, in any order.
+    tol : float, default 1e-6
+        Relative duality gap to reach.
+    sample_weight : ArrayLike, optional
+        Weight of each row (n,), zero or more; 1 where not given.
+    max_iter : int, default 200
+        Newton steps for each C.
+    warm_start : tuple, optional
+        Coefficients (d,) and intercept to start from.
+
+    Returns
+    -------
+    L1Path
+
+    Raises
+    ------
+    ValueError
+        For what cannot be fitted.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Above tol.
+
+    Notes
+    -----
+    Taught in lesson 6, Solver:
+    https://sparse-probing.github.io/sparse_probing/lessons/06-solver.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, l1_path, load_lm, read_documents, record, split,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> train, test = split(examples.y, examples.group)
+    >>> X, y = activations.at(3, 0)[train], examples.y[train]
+    >>> path = l1_path(X, y, [1, 10, 100])
+    >>> assert (path.gap <= 1e-6).all()
+    >>> path
+    L1Path(3 values of C from 1 to 100, 11 to 14 non-zero, largest gap 1.1e-07)
+    """
     grid, problem = validate_C(C), Problem.of(X, y, sample_weight)
     if not tol > 0 or max_iter < 1:
         raise ValueError(f'tol={tol} and max_iter={max_iter}: both must be positive')

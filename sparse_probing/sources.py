@@ -45,10 +45,32 @@ from .sites import site_width
 # %% ../nbs/lessons/01-sources.ipynb #43186b73
 @dataclass
 class LM:
-    "A language model in eval mode with its tokenizer, and what a reader asks first."
+    """A language model in eval mode with its tokenizer, and what a reader asks first.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        In eval mode.
+    tokenizer : PreTrainedTokenizerFast
+        The one that the model was trained with.
+    name : str
+        The name that the model was loaded by.
+
+    Notes
+    -----
+    Taught in lesson 1, Sources:
+    https://sparse-probing.github.io/sparse_probing/lessons/01-sources.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm
+    >>> lm = load_lm()
+    >>> lm
+    LM(smollm2: 30 layers x 1536 neurons, torch.float32 on cpu)
+    """
     model:PreTrainedModel # in eval mode
-    tokenizer:PreTrainedTokenizerFast # the one it was trained with
-    name:str # the name it was loaded by
+    tokenizer:PreTrainedTokenizerFast # the one that the model was trained with
+    name:str # the name that the model was loaded by
 
     @property
     def layers(self)->int:
@@ -61,8 +83,14 @@ class LM:
         return self.model.config.get_text_config().hidden_size
 
     @property
-    def neurons(self)->int: # raises ValueError where layers differ, or none can be read
-        "MLP neurons in a layer: what `record` reads."
+    def neurons(self)->int:
+        """MLP neurons in a layer: what `record` reads.
+
+        Raises
+        ------
+        ValueError
+            Where layers differ, or none can be read.
+        """
         return site_width(self.model, range(self.layers), 'neurons')
 
     @property
@@ -152,12 +180,42 @@ def load_checkpoint(
 
 # %% ../nbs/lessons/01-sources.ipynb #5ac08233
 def load_lm(
-    name:str|Path='smollm2', # 'smollm2' (embedded), a hub id, or a local folder
-    device:str=None, # 'cpu', 'cuda', ...; a GPU where there is one
-    dtype:torch.dtype=None, # float32 where not given
-    revision:str=None, # branch, tag or commit of a hub model
-)->LM: # raises OSError where the model cannot be had, with the embedded default named
-    "Load a language model and its tokenizer in eval mode."
+    name:str|Path='smollm2', device:str=None, dtype:torch.dtype=None, revision:str=None
+)->LM:
+    """Load a language model and its tokenizer in eval mode.
+
+    Parameters
+    ----------
+    name : str|Path, default 'smollm2'
+        'smollm2' (embedded), a hub id, or a local folder.
+    device : str, optional
+        'cpu', 'cuda', ...; a GPU where there is one.
+    dtype : torch.dtype, optional
+        float32 where not given.
+    revision : str, optional
+        Branch, tag or commit of a hub model.
+
+    Returns
+    -------
+    LM
+
+    Raises
+    ------
+    OSError
+        Where the model cannot be had, with the embedded default named.
+
+    Notes
+    -----
+    Taught in lesson 1, Sources:
+    https://sparse-probing.github.io/sparse_probing/lessons/01-sources.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm
+    >>> lm = load_lm()
+    >>> lm
+    LM(smollm2: 30 layers x 1536 neurons, torch.float32 on cpu)
+    """
     if not isinstance(name, str | os.PathLike) or not str(name):
         raise TypeError(f"the name of a model is 'smollm2', a hub id or a folder; got {name!r:.80}")
     device, dtype = place_and_type(device, dtype)
@@ -450,11 +508,43 @@ def source_files(
     with naming(source): return find_files(location)
 
 # %% ../nbs/lessons/01-sources.ipynb #0bba1a10
-def read_documents(
-    source:str|Path='wiki', # 'wiki', 'news', 'fineweb', or a file, folder or glob
-    limit:int=None, # at most this many documents
-)->Iterator[Document]: # raises FileNotFoundError, ConnectionError or ValueError, naming the source
-    "Stream documents from an embedded text, a hub, or files."
+def read_documents(source:str|Path='wiki', limit:int=None)->Iterator[Document]:
+    """Stream documents from an embedded text, a hub, or files.
+
+    Parameters
+    ----------
+    source : str|Path, default 'wiki'
+        'wiki', 'news', 'fineweb', or a file, folder or glob.
+    limit : int, optional
+        At most this many documents.
+
+    Yields
+    ------
+    Iterator[Document]
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the source.
+    ConnectionError
+        Naming the source.
+    ValueError
+        Naming the source.
+
+    Notes
+    -----
+    Taught in lesson 1, Sources:
+    https://sparse-probing.github.io/sparse_probing/lessons/01-sources.html
+
+    Examples
+    --------
+    >>> from sparse_probing import read_documents
+    >>> documents = list(read_documents('wiki'))
+    >>> len(documents), documents[0].id, documents[0].text[:80]
+    (102,
+     'wiki/12',
+     'Anarchism is a political philosophy that advocates self-governed societies based')
+    """
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise ValueError(f'limit must be at least 1, a whole number; got {limit!r}')
     folder, paths = source_files(source)

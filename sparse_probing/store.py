@@ -14,7 +14,8 @@ from copy import copy
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
-from typing import BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,11 @@ from tqdm.auto import tqdm
 from .contexts import Contexts
 from .examples import Examples, lead_with
 from .files import whole
+
+if TYPE_CHECKING: # for whoever checks the types, and reads them
+    from transformers import PreTrainedTokenizerBase
+
+    from sparse_probing.sources import LM
 
 # %% ../nbs/lib/store.ipynb #ec89a971
 @contextmanager
@@ -379,11 +385,41 @@ def faults(
 
 # %% ../nbs/lib/store.ipynb #f5e867ff
 class ActivationStore:
-    "Activations in a folder, read one layer and position at a time."
-    def __init__(self,
-        path, # the folder: local, or any fsspec address
-        tokenizer=None, # turns the tokens of `examples` back into text
-    ): # raises FileNotFoundError where there is no finished store, ValueError for a damaged one
+    """Activations in a folder, read one layer and position at a time.
+
+    Parameters
+    ----------
+    path : str|Path
+        The folder: local, or any fsspec address.
+    tokenizer : PreTrainedTokenizerBase|LM, optional
+        Turns the tokens of `examples` back into text.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where there is no finished store.
+    ValueError
+        For a damaged one.
+
+    Notes
+    -----
+    Explained in Store:
+    https://sparse-probing.github.io/sparse_probing/lib/store.html
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from sparse_probing import harvest, load_lm
+    >>> from tempfile import mkdtemp
+    >>> lm = load_lm()
+    >>> out, targets = Path(mkdtemp()), {'the': ' the', 'a': ' a'}
+    >>> words = dict(layers=1, positions=(-1, 0), context=256, dtype='float16', limit=30,
+    ...              ranks=3, workers=2, shard_tokens=2000)
+    >>> store = harvest('news', lm, targets, out=out / 'laptop', **words)
+    >>> store
+    ActivationStore(382 rows x 1 layers x 2 positions x 1536 neurons of smollm2)
+    """
+    def __init__(self, path:str|Path, tokenizer:'PreTrainedTokenizerBase|LM'=None):
         self.folder, self.tokenizer, self.chosen = get_datafolder(str(path)), tokenizer, None
         self.manifest = read_manifest(self.folder)
         self.starts = [0, *accumulate(shard['rows'] for shard in self.manifest['shards'])]
@@ -397,11 +433,26 @@ class ActivationStore:
         shape = f'{len(self):,} rows x {len(self.layers)} layers x {len(self.positions)} positions'
         return f'ActivationStore({shape} x {self.manifest["width"]} {self.site} of {self.model})'
 
-    def at(self,
-        layer:int, # one of `layers`
-        position:int=0, # one of `positions`
-    )->np.ndarray: # (n, d), float32; raises ValueError where it was not harvested
-        "The matrix of one layer and position: what a probe takes as X."
+    def at(self, layer:int, position:int=0)->np.ndarray:
+        """The matrix of one layer and position: what a probe takes as X.
+
+        Parameters
+        ----------
+        layer : int
+            One of `layers`.
+        position : int, default 0
+            One of `positions`.
+
+        Returns
+        -------
+        np.ndarray
+            (n, d), float32.
+
+        Raises
+        ------
+        ValueError
+            Where it was not harvested.
+        """
         if layer in self.layers and position in self.positions:
             return read_rows_of(self, f'{layer}/{position}', np.float32)
         raise ValueError(f'layer {layer}, position {position} was not harvested: '
@@ -412,26 +463,63 @@ class ActivationStore:
                         'give it `.at(layer, position)`')
 
     @cached_property
-    def rows(self)->pd.DataFrame: # columns document, place, token, label, rule, shard, row, group
-        "The table of rows."
+    def rows(self)->pd.DataFrame:
+        """The table of rows.
+
+        Returns
+        -------
+        pd.DataFrame
+            A row a hit.
+
+        Raises
+        ------
+        ValueError
+            For a damaged store.
+        """
         return read_rows(self.folder, self.chosen)
 
     @cached_property
     def examples(self)->Examples:
-        "Each row with some tokens before and after it, its label, and its document as group."
+        """Each row with some tokens before and after it, its label, and its document as group.
+
+        Raises
+        ------
+        ValueError
+            For a damaged store.
+        """
         ids, length, place = (read_rows_of(self, tensor) for tensor in ('ids', 'length', 'at'))
         return Examples(ids, length, place, *about_rows(self))
 
-    def sample(self,
-        n:int, # rows a class
-        seed:int=0, # the same seed draws the same rows
-    )->'ActivationStore': # raises ValueError where a class has fewer
-        "As many rows of each class, spread over documents; the same seed draws the same."
+    def sample(self, n:int, seed:int=0)->'ActivationStore':
+        """As many rows of each class, spread over documents; the same seed draws the same.
+
+        Parameters
+        ----------
+        n : int
+            Rows a class.
+        seed : int, default 0
+            The same seed draws the same rows.
+
+        Returns
+        -------
+        ActivationStore
+
+        Raises
+        ------
+        ValueError
+            Where a class has fewer.
+        """
         drawn, sampled = balanced(self.rows, self.classes, n, seed), copy(self)
         for cached in ('rows', 'examples'): sampled.__dict__.pop(cached, None)
         sampled.chosen = drawn if self.chosen is None else self.chosen[drawn]
         return sampled
 
-    def verify(self)->list: # a line for each damaged or missing file
-        "Read every file and compare it with its checksum."
+    def verify(self)->list:
+        """Read every file and compare it with its checksum.
+
+        Returns
+        -------
+        list
+            A line for each damaged or missing file.
+        """
         return faults(self.folder, self.manifest)

@@ -7,7 +7,7 @@ __all__ = ['Rung', 'Study', 'study']
 
 # %% ../nbs/lessons/16-studies.ipynb #316b7522
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -55,12 +55,43 @@ SCORE = 'ROC-AUC' # the one score that is reported
 # %% ../nbs/lessons/16-studies.ipynb #4a96ce06
 @dataclass
 class Rung:
-    "One question of a study: whether it was asked, and what came out."
+    r"""One question of a study: whether it was asked, and what came out.
+
+    Parameters
+    ----------
+    name : str
+        A key of LADDER.
+    says : list
+        Sentences: the answer, or why there is none.
+    tables : dict, default field(default_factory=dict)
+        Name -> DataFrame.
+    heatmaps : list, default field(default_factory=list)
+        Pairs of a title and a TokenHeatmap.
+    seconds : float, default 0.
+        That the rung took.
+    ran : bool, default True
+        Whether the question was asked.
+
+    Notes
+    -----
+    Taught in lesson 16, One study:
+    https://sparse-probing.github.io/sparse_probing/lessons/16-studies.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, study, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents(), lm)
+    >>> article = contrast(tokens, lm, {'the': ' the', 'an': ' an'}, n=100)
+    >>> activations = record(lm, article, layers=(9, 19, 29), positions=(-1, 0))
+    >>> report = study(lm, activations, contexts=1000)
+    >>> print(*report.rungs['read'].says, sep='\n')
+    """
     name:str # a key of LADDER
     says:list # sentences: the answer, or why there is none
     tables:dict=field(default_factory=dict) # name -> DataFrame
     heatmaps:list=field(default_factory=list) # pairs of a title and a TokenHeatmap
-    seconds:float=0. # that it took
+    seconds:float=0. # that the rung took
     ran:bool=True # whether the question was asked
 
     @property
@@ -453,7 +484,41 @@ def verdict(
 # %% ../nbs/lessons/16-studies.ipynb #d7ce0c2d
 @dataclass
 class Study:
-    "What a study asked, what came out, and how to get it again."
+    """What a study asked, what came out, and how to get it again.
+
+    Parameters
+    ----------
+    plan : Plan
+        What was fixed beforehand.
+    choice : pd.Series
+        Layer, position, setting (C), validation, test, cherry_picked.
+    verdict : list
+        Sentences.
+    rungs : dict
+        Name -> Rung, in the order of LADDER.
+    call : str
+        What was asked for.
+    about : dict
+        Versions, seeds, fingerprints.
+
+    Notes
+    -----
+    Taught in lesson 16, One study:
+    https://sparse-probing.github.io/sparse_probing/lessons/16-studies.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, study, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents(), lm)
+    >>> article = contrast(tokens, lm, {'the': ' the', 'an': ' an'}, n=100)
+    >>> activations = record(lm, article, layers=(9, 19, 29), positions=(-1, 0))
+    >>> report = study(lm, activations, contexts=1000)
+    >>> print(report)
+    Study: 'the' and 'an' can be told apart at layer 29, position -1: ROC-AUC 0.80 (0.69 to ...
+      3 neurons of 1536 are enough to come within one standard error of the best, by folds of ...
+      That is not clearly more than mean difference alone gives: 0.73 (0.60 to 0.85).
+    """
     plan:Plan # what was fixed beforehand
     choice:pd.Series # layer, position, setting (C), validation, test, cherry_picked
     verdict:list # sentences
@@ -461,10 +526,26 @@ class Study:
     call:str # what was asked for
     about:dict # versions, seeds, fingerprints
 
-    def to_html(self,
-        path, # of the page, which ends in .html; its tables lie beside it
-    )->list: # the files that were written; raises OSError, and ValueError for another ending
-        "Write the study as one page that needs nothing else, and its tables as Parquet."
+    def to_html(self, path:str|Path)->list:
+        """Write the study as one page that needs nothing else, and its tables as Parquet.
+
+        Parameters
+        ----------
+        path : str|Path
+            File of the page, which ends in .html; the tables lie beside it.
+
+        Returns
+        -------
+        list
+            The files that were written.
+
+        Raises
+        ------
+        OSError
+            For another ending.
+        ValueError
+            For another ending.
+        """
         from sparse_probing.pages import page_of
         return page_of(self).write(path)
 
@@ -634,22 +715,73 @@ def call_text(
 
 # %% ../nbs/lessons/16-studies.ipynb #0fdbc407
 def study(
-    lm:LM, # the model
-    feature, # class name -> target; or a rule, Examples or Activations of two classes
-    text='wiki', # where targets are looked for: a source as `read_documents` takes it, or Tokens
-    n:int=300, # windows a class, where targets are given
-    layers=None, # layer numbers; all of them where not given
-    positions=None, # counted from the marked token; -2 to 0 for targets, else 0, where not given
-    site:str='neurons', # 'neurons', 'mlp', 'attention' or 'residual'
-    *,
-    quick:bool=False, # a first look: six layers, at most 100 windows a class, few contexts
-    contexts:int=50_000, # tokens of the text in which contexts are looked for
-    out=None, # a folder to keep what was computed; a study that was interrupted goes on from there
-    whole_word:bool=True, # leave out hits that a longer word goes on from
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-    seed:int=0, # draws windows and deals out documents
-)->Study: # raises ValueError or TypeError for what cannot be asked, OSError for a full disk
-    "Say what counts, climb the ladder, and report: which neurons, how few, where."
+    lm:LM, feature:Mapping|Callable|Examples|Activations, text:str|Path|Tokens='wiki', n:int=300,
+    layers:Sequence[int]=None, positions:Sequence[int]=None, site:str='neurons', *,
+    quick:bool=False, contexts:int=50_000, out:str|Path=None, whole_word:bool=True,
+    bos:bool|str='auto', seed:int=0
+)->Study:
+    """Say what counts, climb the ladder, and report: which neurons, how few, where.
+
+    Parameters
+    ----------
+    lm : LM
+        The model.
+    feature : Mapping|Callable|Examples|Activations
+        Class name -> target, a rule, or two classes.
+    text : str|Path|Tokens, default 'wiki'
+        Where targets are looked for: what `read_documents` takes.
+    n : int, default 300
+        Windows a class, where targets are given.
+    layers : Sequence[int], optional
+        Layer numbers; all of them where not given.
+    positions : Sequence[int], optional
+        From the marked token; -2 to 0 for targets, else 0, if not given.
+    site : str, default 'neurons'
+        'neurons', 'mlp', 'attention' or 'residual'.
+    quick : bool, default False
+        A first look: six layers, at most 100 windows a class, few contexts.
+    contexts : int, default 50_000
+        Tokens of the text in which contexts are looked for.
+    out : str|Path, optional
+        A folder; a study that was interrupted goes on from what it keeps there.
+    whole_word : bool, default True
+        Leave out hits that a longer word goes on from.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+    seed : int, default 0
+        Draws windows and deals out documents.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ValueError
+        For what cannot be asked.
+    TypeError
+        For what cannot be asked.
+    OSError
+        For a full disk.
+
+    Notes
+    -----
+    Taught in lesson 16, One study:
+    https://sparse-probing.github.io/sparse_probing/lessons/16-studies.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, study, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents(), lm)
+    >>> article = contrast(tokens, lm, {'the': ' the', 'an': ' an'}, n=100)
+    >>> activations = record(lm, article, layers=(9, 19, 29), positions=(-1, 0))
+    >>> report = study(lm, activations, contexts=1000)
+    >>> print(report)
+    Study: 'the' and 'an' can be told apart at layer 29, position -1: ROC-AUC 0.80 (0.69 to ...
+      3 neurons of 1536 are enough to come within one standard error of the best, by folds of ...
+      That is not clearly more than mean difference alone gives: 0.73 (0.60 to 0.85).
+    """
     call = call_text(**locals())
     if not isinstance(lm, LM):
         raise TypeError(f'an LM is needed, as `load_lm` gives it; got {type(lm).__name__}')

@@ -11,13 +11,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from joblib.parallel import get_active_backend
+from numpy.typing import ArrayLike
 from sklearn import __version__ as scikit_learn
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.parallel import Parallel, delayed
@@ -27,6 +30,9 @@ from .files import whole
 from .fingerprints import fingerprint
 from .path import SparseProbe
 from .probe import all_scores, as_probe, folds, split, two_classes, validate_groups
+
+if TYPE_CHECKING: # for whoever checks the types, and reads them
+    from sparse_probing.activations import Activations
 
 # %% ../nbs/lessons/10-sweeps.ipynb #4bf32c9a
 def last(
@@ -236,18 +242,62 @@ def cells_kept(
 
 # %% ../nbs/lessons/10-sweeps.ipynb #e259f616
 def sweep(
-    activations, # Activations of one task, or task name -> Activations; two classes each
-    probe=None, # classifier or pipeline, not fitted; a SparseProbe on scaled neurons if not given
-    along=None, # C of a SparseProbe or k of a KSparseProbe; its own `settings` where not given
-    cv=5, # number of folds or a scikit-learn splitter, for the validation scores
-    groups=None, # document of each example (n,), for one task; those of the examples if not given
-    *,
-    test:float=.3, # share of the examples set aside for the test score
-    out=None, # a folder to keep each cell in, as Parquet; an interrupted sweep goes on from there
-    n_jobs:int=-1, # processes, all cores where not given; joblib's backend (`parallel_config`)
-    seed:int=0, # deals out documents
-)->pd.DataFrame: # a row a task, layer, position, part, fold, setting; warns of fits not certified
-    "Probe every layer and position of every task: validation scores to choose, test to report."
+    activations:'Activations|Mapping', probe:BaseEstimator=None, along:ArrayLike=None,
+    cv:int|BaseCrossValidator=5, groups:ArrayLike=None, *, test:float=.3, out:str|Path=None,
+    n_jobs:int=-1, seed:int=0
+)->pd.DataFrame:
+    """Probe every layer and position of every task: validation scores to choose, test to report.
+
+    Parameters
+    ----------
+    activations : Activations|Mapping
+        Of one task, or task name -> Activations; of two classes.
+    probe : BaseEstimator, optional
+        Not fitted; a SparseProbe on scaled neurons if not given.
+    along : ArrayLike, optional
+        C of a SparseProbe, k of a KSparseProbe; `settings` where not given.
+    cv : int|BaseCrossValidator, default 5
+        Folds, or a scikit-learn splitter, for validation scores.
+    groups : ArrayLike, optional
+        Document of each example (n,); those of the examples if not given.
+    test : float, default .3
+        Share of the examples set aside for the test score.
+    out : str|Path, optional
+        A folder that keeps each cell; an interrupted sweep goes on from there.
+    n_jobs : int, default -1
+        Processes, all cores where not given; joblib's backend (`parallel_config`).
+    seed : int, default 0
+        Deals out documents.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a task, layer, position, part, fold, setting.
+
+    Raises
+    ------
+    ValueError
+
+    Notes
+    -----
+    Taught in lesson 10, Sweeps:
+    https://sparse-probing.github.io/sparse_probing/lessons/10-sweeps.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, sweep, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=150, after=0)
+    >>> activations = record(lm, examples, layers=[0, 10, 20, 29], positions=(-2, -1, 0))
+    >>> table = sweep(activations)
+    >>> assert len(table) == 4 * 3 * 60 and table.gap.max() <= 1e-6
+    >>> table.groupby('part')['ROC-AUC'].describe().round(2)[['count', 'min', 'max']]
+                count   min  max
+    part
+    test        120.0  0.50  1.0
+    validation  600.0  0.35  1.0
+    """
     probe = make_pipeline(StandardScaler(), SparseProbe()) if probe is None else probe
     tasks = validate_sweep(activations, probe)
     if groups is not None and len(tasks) != 1:
@@ -266,12 +316,40 @@ def sweep(
     return ordered(pd.concat([*done, *cells]), probe)
 
 # %% ../nbs/lessons/10-sweeps.ipynb #274c427b
-def best_settings(
-    table:pd.DataFrame, # of `sweep`
-    score:str='ROC-AUC', # one of its columns
-    one_error:bool=False, # the smallest setting within one standard error of the best
-)->pd.DataFrame: # a row a cell: setting, validation, error (of the mean), test, nonzero, density
-    "In each cell the setting that validation chooses, and its test score."
+def best_settings(table:pd.DataFrame, score:str='ROC-AUC', one_error:bool=False)->pd.DataFrame:
+    """In each cell the setting that validation chooses, and its test score.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        What `sweep` returned.
+    score : str, default 'ROC-AUC'
+        A score: one of the table's columns.
+    one_error : bool, default False
+        The smallest setting within one standard error of the best.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a cell: setting, validation, error (of the mean), test, nonzero, density.
+
+    Notes
+    -----
+    Taught in lesson 10, Sweeps:
+    https://sparse-probing.github.io/sparse_probing/lessons/10-sweeps.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (best_settings, choose, contrast, load_lm, read_documents,
+    ...     record, sweep, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=150, after=0)
+    >>> activations = record(lm, examples, layers=[0, 10, 20, 29], positions=(-2, -1, 0))
+    >>> table = sweep(activations)
+    >>> best, picked = best_settings(table), choose(table[table.position == -1])
+    >>> picked.round(2)
+    """
     cell = ['task', 'layer', 'position']
     def chosen(rows):
         validation = rows[rows.part == 'validation'].groupby('setting', dropna=False)[score]
@@ -287,11 +365,38 @@ def best_settings(
     return pd.DataFrame(columns).T.rename_axis(cell)
 
 # %% ../nbs/lessons/10-sweeps.ipynb #5b02b865
-def choose(
-    table:pd.DataFrame, # of `sweep`
-    score:str='ROC-AUC', # one of its columns
-)->pd.DataFrame: # a row a task: layer, position, setting, validation, test, largest test of any
-    "Choose cell and setting on validation rows, and report on rows that did not choose."
+def choose(table:pd.DataFrame, score:str='ROC-AUC')->pd.DataFrame:
+    """Choose cell and setting on validation rows, and report on rows that did not choose.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        What `sweep` returned.
+    score : str, default 'ROC-AUC'
+        A score: one of the table's columns.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a task: layer, position, setting, validation, test, largest test of any.
+
+    Notes
+    -----
+    Taught in lesson 10, Sweeps:
+    https://sparse-probing.github.io/sparse_probing/lessons/10-sweeps.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (best_settings, choose, contrast, load_lm, read_documents,
+    ...     record, sweep, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=150, after=0)
+    >>> activations = record(lm, examples, layers=[0, 10, 20, 29], positions=(-2, -1, 0))
+    >>> table = sweep(activations)
+    >>> best, picked = best_settings(table), choose(table[table.position == -1])
+    >>> picked.round(2)
+    """
     best = best_settings(table, score).reset_index()
     picked = best.loc[best.groupby('task').validation.idxmax()].set_index('task')
     largest = table[table.part == 'test'].groupby('task')[score].max()
@@ -300,13 +405,57 @@ def choose(
 
 # %% ../nbs/lessons/10-sweeps.ipynb #0b0e6a60
 def sweep_map(
-    table:pd.DataFrame, # of `sweep`
-    score:str='ROC-AUC', # one of its columns
-    rows:str='layer', # task, layer or position
-    columns:str='position', # another of them
-    value:str='test', # a column of `best_settings`
-)->pd.DataFrame: # a cell each, for `plots.score_map`
-    "The test score of each cell at the setting that validation chose."
+    table:pd.DataFrame, score:str='ROC-AUC', rows:str='layer', columns:str='position',
+    value:str='test'
+)->pd.DataFrame:
+    """The test score of each cell at the setting that validation chose.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        What `sweep` returned.
+    score : str, default 'ROC-AUC'
+        A score: one of the table's columns.
+    rows : str, default 'layer'
+        Task, layer or position.
+    columns : str, default 'position'
+        Task, layer or position, another than that of the rows.
+    value : str, default 'test'
+        A column of `best_settings`.
+
+    Returns
+    -------
+    pd.DataFrame
+        A cell each, for `plots.score_map`.
+
+    Raises
+    ------
+    ValueError
+        Where one holds several.
+
+    Notes
+    -----
+    Taught in lesson 10, Sweeps:
+    https://sparse-probing.github.io/sparse_probing/lessons/10-sweeps.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, load_lm, read_documents, record, sweep, sweep_map,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=150, after=0)
+    >>> activations = record(lm, examples, layers=[0, 10, 20, 29], positions=(-2, -1, 0))
+    >>> table = sweep(activations)
+    >>> sweep_map(table).round(2)
+    layer and position do not tell the cells apart: select rows of the table first
+    position    -2    -1    0
+    layer
+    0         0.55  0.57  1.0
+    10        0.53  0.63  1.0
+    20        0.64  0.78  1.0
+    29        0.60  0.78  1.0
+    """
     best = best_settings(table, score)[value].reset_index()
     if best.duplicated([rows, columns]).any():
         raise ValueError(f'{rows} and {columns} do not tell the cells apart: '
@@ -315,12 +464,42 @@ def sweep_map(
 
 # %% ../nbs/lessons/10-sweeps.ipynb #aaba985b
 def by_layer(
-    table:pd.DataFrame, # of `sweep`
-    value:str='validation', # a column of `best_settings`
-    score:str='ROC-AUC', # one of its columns
-    one_error:bool=False, # the smallest setting within one standard error of the best
-)->dict: # label -> DataFrame by layer: mean, and error (0 where not of a validation score)
-    "A curve over layers for each position, and task if several, for `plots.layer_curves`."
+    table:pd.DataFrame, value:str='validation', score:str='ROC-AUC', one_error:bool=False
+)->dict:
+    """A curve over layers for each position, and task if several, for `plots.layer_curves`.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        What `sweep` returned.
+    value : str, default 'validation'
+        A column of `best_settings`.
+    score : str, default 'ROC-AUC'
+        A score: one of the table's columns.
+    one_error : bool, default False
+        The smallest setting within one standard error of the best.
+
+    Returns
+    -------
+    dict
+        Label -> DataFrame by layer: mean, and error (0 where not of a validation score).
+
+    Notes
+    -----
+    Taught in lesson 10, Sweeps:
+    https://sparse-probing.github.io/sparse_probing/lessons/10-sweeps.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (by_layer, contrast, load_lm, read_documents, record, sweep,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=150, after=0)
+    >>> activations = record(lm, examples, layers=[0, 10, 20, 29], positions=(-2, -1, 0))
+    >>> table = sweep(activations)
+    >>> assert by_layer(table)['position 0']['mean'].between(.9, 1).all() and len(by_layer(table)) == 3
+    """
     best = best_settings(table, score, one_error).reset_index()
     def label(task, position):
         return f'{task}, position {position}' if best.task.nunique() > 1 else f'position {position}'

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,11 @@ from .carriers import carrier_file
 from .examples import Examples, lead_with
 from .tokens import (Tokens, begins_anew, bos_ids, encode, token_id, token_texts,
                                    tokenizer_of, validate_tokens, validate_whole)
+
+if TYPE_CHECKING: # for whoever checks the types, and reads them
+    from transformers import PreTrainedTokenizerBase
+
+    from sparse_probing.sources import LM
 
 # %% ../nbs/lessons/08-tasks.ipynb #e4e4ebeb
 def read_rows(
@@ -104,9 +110,41 @@ def survey()->pd.DataFrame: # a row for each set
     return pd.DataFrame.from_dict(facts, orient='index').rename_axis('name')
 
 # %% ../nbs/lessons/08-tasks.ipynb #f1e5b1ad
-def list_tasks(
-)->pd.DataFrame: # index name; columns classes, rows, distinct, balance, source, faults, refused
-    "The labelled sets: size, share of the rarest class, origin, faults, and why one is refused."
+def list_tasks()->pd.DataFrame:
+    """The labelled sets: size, share of the rarest class, origin, faults, and why one is refused.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a set, by name.
+
+    Raises
+    ------
+    ModuleNotFoundError
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import list_tasks
+    >>> from sparse_probing.tasks import LEFT_OUT
+    >>> tasks = list_tasks()
+    >>> usable = tasks[tasks.refused == '']
+    >>> assert len(usable) >= 40 and not set(LEFT_OUT) & set(tasks.index)
+    >>> names = ['hist_fig_ismale', 'truthqa_tf', 'high-school', 'glue_sst2', 'disease_class', 'code_C']
+    >>> usable.loc[names, ['classes', 'rows', 'distinct', 'balance']].round(2)
+                     classes  rows  distinct  balance
+    name
+    hist_fig_ismale        2  5000      4282      0.5
+    truthqa_tf             2   786       490      0.5
+    high-school            2  3200      2443      0.5
+    glue_sst2              2  5000      4828      0.5
+    disease_class          5  2630      1918      0.2
+    code_C                 2  4000      4000      0.5
+    """
     return survey().copy()
 
 # %% ../nbs/lessons/08-tasks.ipynb #8fd44280
@@ -160,14 +198,52 @@ def validate_texts(
 
 # %% ../nbs/lessons/08-tasks.ipynb #53494553
 def from_texts(
-    texts:Iterable, # n strings
-    labels:Iterable, # the class of each, anything that prints as its name
-    tokenizer, # a transformers tokenizer, or an LM, which has one
-    longest:int=64, # tokens to keep of each text, the last ones
-    group:np.ndarray=None, # number of the document of each; where not given, of the distinct text
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-)->Examples: # raises ValueError for no rows, one class, an empty text, or unequal numbers
-    "Turn labelled texts into examples, the last token of each marked."
+    texts:Iterable, labels:Iterable, tokenizer:'PreTrainedTokenizerBase|LM', longest:int=64,
+    group:np.ndarray=None, bos:bool|str='auto'
+)->Examples:
+    """Turn labelled texts into examples, the last token of each marked.
+
+    Parameters
+    ----------
+    texts : Iterable
+        n strings.
+    labels : Iterable
+        Class of each text, anything that prints as the name of a class.
+    tokenizer : PreTrainedTokenizerBase|LM
+        A transformers tokenizer, or an LM, which has one.
+    longest : int, default 64
+        Tokens to keep of each text, the last ones.
+    group : np.ndarray, optional
+        Number of the document of each; where not given, of the distinct text.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+
+    Returns
+    -------
+    Examples
+
+    Raises
+    ------
+    ValueError
+        For no rows, one class, an empty text, or unequal numbers.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import from_texts, load_lm
+    >>> lm = load_lm()
+    >>> texts = ['I liked it.', 'Not for me.', 'I liked it.', 'Dull']
+    >>> views = from_texts(texts, ['good', 'bad', 'good', 'bad'], lm)
+    >>> views
+    1 texts and 0 labels: each text needs one label
+    there are no rows: give some texts and their labels
+    all 2 rows are of one class, '1': two or more are needed
+    text 1 is '', and not some text: leave such rows out
+    """
     tokenizer = tokenizer_of(tokenizer)
     texts, labels = list(texts), [str(label) for label in labels]
     validate_texts(texts, labels, longest, group)
@@ -202,14 +278,55 @@ def draw_rows(
 
 # %% ../nbs/lessons/08-tasks.ipynb #6f4c8e7d
 def load_task(
-    name:str, # of a set, such as 'high-school'
-    tokenizer, # a transformers tokenizer, or an LM, which has one
-    n:int=None, # rows of each class, drawn at random; all rows where not given
-    longest:int=64, # tokens to keep of each text, the last ones
-    seed:int=0, # the same seed draws the same rows
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-)->Examples: # raises ValueError for a set that is unknown, left out, refused or too small
-    "Load a labelled set as examples, the last token of each marked, each prompt a group."
+    name:str, tokenizer:'PreTrainedTokenizerBase|LM', n:int=None, longest:int=64, seed:int=0,
+    bos:bool|str='auto'
+)->Examples:
+    """Load a labelled set as examples, the last token of each marked, each prompt a group.
+
+    Parameters
+    ----------
+    name : str
+        Of a set, such as 'high-school'.
+    tokenizer : PreTrainedTokenizerBase|LM
+        A transformers tokenizer, or an LM, which has one.
+    n : int, optional
+        Rows of each class, drawn at random; all rows where not given.
+    longest : int, default 64
+        Tokens to keep of each text, the last ones.
+    seed : int, default 0
+        The same seed draws the same rows.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+
+    Returns
+    -------
+    Examples
+
+    Raises
+    ------
+    ValueError
+        For a set that is unknown, left out, refused or too small.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, load_task
+    >>> lm = load_lm()
+    >>> people = load_task('hist_fig_ismale', lm.tokenizer, n=100)
+    >>> people.show(each=2, width=24)
+    >>> people
+    0:
+                     Empress[ Liu]
+                      Salome[ I]
+    1:
+            Georg Rafael Don[ner]
+                     Li Shiz[hen]
+    Examples(100 '0', 100 '1'; 20 tokens at most, from 199 documents)
+    """
     if name in LEFT_OUT:
         raise ValueError(f'{name!r} is left out of the tasks: it is a set of hateful or toxic text')
     if name not in catalogue().index:
@@ -225,7 +342,7 @@ def load_task(
 # %% ../nbs/lessons/08-tasks.ipynb #241bc2ed
 def which(
     tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     test:Callable, # text of a token -> true or false, or a number
 )->np.ndarray: # (N,)
     "What a test of its text says of each token; each of the vocabulary is tested once."
@@ -246,7 +363,7 @@ def shift(
 # %% ../nbs/lessons/08-tasks.ipynb #87dbf4ca
 def word_start(
     tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
 )->np.ndarray: # bool (N,)
     "Whether a word begins here: after a space or a line break, or at the start of a document."
     after = shift(tokens, which(tokens, tokenizer, lambda text: not text.strip()), -1)
@@ -254,12 +371,40 @@ def word_start(
     return after | begins_anew(tokenizer)[tokens.ids]
 
 # %% ../nbs/lessons/08-tasks.ipynb #25e23e3b
-def next_token_is(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
-    text:str, # the text of one token, such as ' the'
-)->dict: # class name -> places
-    "Places before a token, and before others that begin, or do not begin, a word like it."
+def next_token_is(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM', text:str)->dict:
+    """Places before a token, and before others that begin, or do not begin, a word like it.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens.
+    text : str
+        The text of one token, such as ' the'.
+
+    Returns
+    -------
+    dict
+        Class name -> places.
+
+    Raises
+    ------
+    ValueError
+        Where the text is not one token.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, next_token_is, read_documents, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> rule = next_token_is(tokens, lm.tokenizer, ' the')
+    """
     validate_tokens(tokens)
     target, anew = token_id(tokenizer, text), begins_anew(tokenizer)
     comes = shift(tokens, tokens.ids == target, 1)
@@ -270,9 +415,9 @@ def next_token_is(
 # %% ../nbs/lessons/08-tasks.ipynb #fc71f415
 def words_that(
     tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
+    tokenizer, # the tokenizer that made the tokens
     tests:dict, # class name -> test of a token's text, its spaces taken off
-)->dict: # class name -> places
+)->dict: # class name -> places; raises ValueError for what is no Tokens
     "Beginnings of words that pass a test, for each class."
     start = word_start(tokens, tokenizer)
     places = {}
@@ -282,29 +427,125 @@ def words_that(
     return places
 
 # %% ../nbs/lessons/08-tasks.ipynb #e5b7731c
-def capitalised(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
-)->dict: # class name -> places
-    "Beginnings of words with a capital letter, and with a small one."
+def capitalised(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM')->dict:
+    """Beginnings of words with a capital letter, and with a small one.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens.
+
+    Returns
+    -------
+    dict
+        Class name -> places.
+
+    Raises
+    ------
+    ValueError
+        For what is no Tokens.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from datatrove.data import Document
+    >>> from sparse_probing import capitalised, load_lm, number, tokenize
+    >>> lm = load_lm()
+    >>> two = [Document(text='Uncanny, in 1984', id='a'), Document(text='Ok', id='b')]
+    >>> small = tokenize(two, lm.tokenizer)
+    >>> rules = {rule.__name__: rule(small, lm.tokenizer) for rule in (capitalised, number)}
+    >>> {name: [lm.tokenizer.decode(small.ids[place]) for place in where]
+    ...  for places in rules.values() for name, where in places.items()}
+    {'capitalised': ['Un', 'Ok'], 'lower case': [' in']}
+    {'number': ['1'], 'word': ['Un', ' in', 'Ok']}
+    """
     tests = {'capitalised': lambda text: text[:1].isupper(),
              'lower case': lambda text: text[:1].islower()}
     return words_that(tokens, tokenizer, tests)
 
 # %% ../nbs/lessons/08-tasks.ipynb #4320f73f
-def number(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
-)->dict: # class name -> places
-    "Beginnings of numbers, and of words in letters."
+def number(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM')->dict:
+    """Beginnings of numbers, and of words in letters.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens.
+
+    Returns
+    -------
+    dict
+        Class name -> places.
+
+    Raises
+    ------
+    ValueError
+        For what is no Tokens.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from datatrove.data import Document
+    >>> from sparse_probing import capitalised, load_lm, number, tokenize
+    >>> lm = load_lm()
+    >>> two = [Document(text='Uncanny, in 1984', id='a'), Document(text='Ok', id='b')]
+    >>> small = tokenize(two, lm.tokenizer)
+    >>> rules = {rule.__name__: rule(small, lm.tokenizer) for rule in (capitalised, number)}
+    >>> {name: [lm.tokenizer.decode(small.ids[place]) for place in where]
+    ...  for places in rules.values() for name, where in places.items()}
+    {'capitalised': ['Un', 'Ok'], 'lower case': [' in']}
+    {'number': ['1'], 'word': ['Un', ' in', 'Ok']}
+    """
     return words_that(tokens, tokenizer, {'number': str.isdecimal, 'word': str.isalpha})
 
 # %% ../nbs/lessons/08-tasks.ipynb #eaed0743
-def in_parentheses(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
-)->dict: # class name -> places
-    "Words inside and outside parentheses, which no line break and no document's end crosses."
+def in_parentheses(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM')->dict:
+    r"""Words inside and outside parentheses, which no line break and no document's end crosses.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens.
+
+    Returns
+    -------
+    dict
+        Class name -> places.
+
+    Raises
+    ------
+    ValueError
+        For what is no Tokens.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from datatrove.data import Document
+    >>> from sparse_probing import in_parentheses, load_lm, tokenize
+    >>> lm = load_lm()
+    >>> texts = 'a) One (two, (three) four) five', 'Six (seven\neight', 'nine'
+    >>> nested = tokenize([Document(text=text, id=text) for text in texts], lm.tokenizer)
+    >>> words = {name: ' '.join(lm.tokenizer.decode(nested.ids[place]).strip() for place in where)
+    ...          for name, where in in_parentheses(nested, lm.tokenizer).items()}
+    """
     step = which(tokens, tokenizer, lambda text: text.count('(') - text.count(')'))
     new = shift(tokens, which(tokens, tokenizer, lambda text: '\n' in text), -1)
     new[tokens.starts] = True
@@ -318,11 +559,38 @@ def in_parentheses(
             'outside': np.flatnonzero(word & (depth == 0))}
 
 # %% ../nbs/lessons/08-tasks.ipynb #1b96ab6d
-def starts_sentence(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
-)->dict: # class name -> places
-    "Capitalised words that start a sentence, and those inside of one; no doubtful ones."
+def starts_sentence(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM')->dict:
+    """Capitalised words that start a sentence, and those inside of one; no doubtful ones.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens.
+
+    Returns
+    -------
+    dict
+        Class name -> places.
+
+    Raises
+    ------
+    ValueError
+        For what is no Tokens.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, starts_sentence, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> start = contrast(tokens, lm.tokenizer, starts_sentence(tokens, lm.tokenizer), after=1)
+    """
     validate_tokens(tokens)
     capital = begins_anew(tokenizer)[tokens.ids]
     capital = capital & which(tokens, tokenizer, lambda text: text.strip()[:1].isupper())
@@ -334,13 +602,42 @@ def starts_sentence(
             'inside a sentence': np.flatnonzero(capital & shift(tokens, small, -1))}
 
 # %% ../nbs/lessons/08-tasks.ipynb #6558199e
-def compound(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them
-    first:str, # the text of one token, such as ' United'
-    second:str, # the text of one token, such as ' States'
-)->dict: # class name -> places
-    "The second token of a compound, and the same token after anything else."
+def compound(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM', first:str, second:str)->dict:
+    """The second token of a compound, and the same token after anything else.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens.
+    first : str
+        The text of one token, such as ' United'.
+    second : str
+        The text of one token, such as ' States'.
+
+    Returns
+    -------
+    dict
+        Class name -> places.
+
+    Raises
+    ------
+    ValueError
+        Where the text is not one token.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import compound, load_lm, read_documents, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> world_war = compound(tokens, lm.tokenizer, ' World', ' War')
+    """
     validate_tokens(tokens)
     here = tokens.ids == token_id(tokenizer, second)
     after = shift(tokens, tokens.ids == token_id(tokenizer, first), -1)
@@ -366,13 +663,46 @@ def library_functions(
 
 # %% ../nbs/lessons/08-tasks.ipynb #330072ef
 def code_or_prose(
-    tokenizer, # a transformers tokenizer, or an LM, which has one
-    n:int=100, # functions, each with its code and its docstring
-    longest:int=64, # tokens to keep of each, the last ones
-    seed:int=0, # the same seed draws the same functions
-    bos='auto', # a beginning-of-sequence token first: True, False, or as the tokenizer does
-)->Examples: # the group is the module
-    "Code and docstrings of the same functions, from Python's own library."
+    tokenizer:'PreTrainedTokenizerBase|LM', n:int=100, longest:int=64, seed:int=0,
+    bos:bool|str='auto'
+)->Examples:
+    """Code and docstrings of the same functions, from Python's own library.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase|LM
+        A transformers tokenizer, or an LM, which has one.
+    n : int, default 100
+        Functions, each with its code and its docstring.
+    longest : int, default 64
+        Tokens to keep of each, the last ones.
+    seed : int, default 0
+        The same seed draws the same functions.
+    bos : bool|str, default 'auto'
+        A beginning-of-sequence token first: True, False, or the tokenizer's way.
+
+    Returns
+    -------
+    Examples
+        The group is the module.
+
+    Raises
+    ------
+    ValueError
+        For more than there are.
+
+    Notes
+    -----
+    Taught in lesson 8, Tasks:
+    https://sparse-probing.github.io/sparse_probing/lessons/08-tasks.html
+
+    Examples
+    --------
+    >>> from sparse_probing import code_or_prose, load_lm
+    >>> lm = load_lm()
+    >>> library = code_or_prose(lm.tokenizer, n=60)
+    >>> library
+    """
     validate_whole(n=n, seed=seed)
     functions = list(library_functions())
     count = len(functions)

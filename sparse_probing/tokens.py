@@ -7,10 +7,11 @@ __all__ = ['token_id', 'Tokens', 'tokenize', 'find']
 
 # %% ../nbs/lessons/02-tokens.ipynb #8d150165
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 import numpy as np
@@ -18,6 +19,11 @@ import regex
 from datatrove.data import Document
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tqdm.auto import tqdm
+
+if TYPE_CHECKING: # for whoever checks the types, and reads them
+    from transformers import PreTrainedTokenizerBase
+
+    from sparse_probing.sources import LM
 
 # %% ../nbs/lessons/02-tokens.ipynb #5842f4a8
 def tokenizer_of(
@@ -123,11 +129,40 @@ def pieces_of(
     return ' | '.join(tokenizer.convert_ids_to_tokens(text_ids(tokenizer, text)))
 
 # %% ../nbs/lessons/02-tokens.ipynb #t1d00001
-def token_id(
-    tokenizer, # a transformers tokenizer, or an LM, which has one
-    text:str, # the text of one token, its leading space included, such as ' the'
-)->int: # its number; raises ValueError where the text is not exactly one token
-    "The number of the one token that a text is."
+def token_id(tokenizer:'PreTrainedTokenizerBase|LM', text:str)->int:
+    """The number of the one token that a text is.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase|LM
+        A transformers tokenizer, or an LM, which has one.
+    text : str
+        The text of one token, its leading space included, such as ' the'.
+
+    Returns
+    -------
+    int
+        Its number.
+
+    Raises
+    ------
+    ValueError
+        Where the text is not exactly one token.
+
+    Notes
+    -----
+    Taught in lesson 2, Tokens:
+    https://sparse-probing.github.io/sparse_probing/lessons/02-tokens.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, token_id
+    >>> lm = load_lm()
+    >>> tokenizer = lm.tokenizer
+    >>> the, an = token_id(tokenizer, ' the'), token_id(tokenizer, ' an')
+    >>> the, an
+    (260, 354)
+    """
     ids = text_ids(tokenizer := tokenizer_of(tokenizer), text)
     if len(ids) == 1: return ids[0]
     raise ValueError(f'{text!r} is not one token of this tokenizer but {len(ids)}: '
@@ -137,7 +172,30 @@ def token_id(
 # %% ../nbs/lessons/02-tokens.ipynb #331dd2a5
 @dataclass
 class Tokens:
-    "The tokens of all documents in one vector, and where each document starts."
+    """The tokens of all documents in one vector, and where each document starts.
+
+    Parameters
+    ----------
+    ids : np.ndarray
+        Tokens (N,), int32.
+    starts : np.ndarray
+        First place of each document (documents,), int64, increasing.
+
+    Notes
+    -----
+    Taught in lesson 2, Tokens:
+    https://sparse-probing.github.io/sparse_probing/lessons/02-tokens.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, read_documents, tokenize
+    >>> lm = load_lm()
+    >>> tokenizer = lm.tokenizer
+    >>> documents = list(read_documents('wiki'))
+    >>> tokens = tokenize(documents, tokenizer)
+    >>> tokens
+    Tokens(461,570 tokens in 102 documents)
+    """
     ids:np.ndarray # tokens (N,), int32
     starts:np.ndarray # first place of each document (documents,), int64, increasing
 
@@ -148,10 +206,19 @@ class Tokens:
         "One past the last place of each document."
         return np.append(self.starts[1:], len(self.ids))
 
-    def document_of(self,
-        places:np.ndarray, # places in `ids`
-    )->np.ndarray: # number of the document each lies in
-        "Which document a place belongs to."
+    def document_of(self, places:np.ndarray)->np.ndarray:
+        """Which document a place belongs to.
+
+        Parameters
+        ----------
+        places : np.ndarray
+            Places in `ids`.
+
+        Returns
+        -------
+        np.ndarray
+            Number of the document each lies in.
+        """
         return np.searchsorted(self.starts, places, side='right') - 1
 
     def __repr__(self)->str:
@@ -178,11 +245,43 @@ def validate_whole(**numbers)->None: # raises ValueError for a string, a float o
 
 # %% ../nbs/lessons/02-tokens.ipynb #6329caa5
 def tokenize(
-    documents:Iterable[Document], # such as `read_documents()` yields
-    tokenizer, # a transformers tokenizer, or an LM, which has one
-    batch:int=64, # documents handed to the tokenizer at once
-)->Tokens: # raises ValueError where a document is empty, or where there is none
-    "Turn documents into one vector of tokens, without special tokens."
+    documents:Iterable[Document], tokenizer:'PreTrainedTokenizerBase|LM', batch:int=64
+)->Tokens:
+    """Turn documents into one vector of tokens, without special tokens.
+
+    Parameters
+    ----------
+    documents : Iterable[Document]
+        Texts with an id, such as `read_documents()` yields.
+    tokenizer : PreTrainedTokenizerBase|LM
+        A transformers tokenizer, or an LM, which has one.
+    batch : int, default 64
+        Documents handed to the tokenizer at once.
+
+    Returns
+    -------
+    Tokens
+
+    Raises
+    ------
+    ValueError
+        Where a document is empty, or where there is none.
+
+    Notes
+    -----
+    Taught in lesson 2, Tokens:
+    https://sparse-probing.github.io/sparse_probing/lessons/02-tokens.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, read_documents, tokenize
+    >>> lm = load_lm()
+    >>> tokenizer = lm.tokenizer
+    >>> documents = list(read_documents('wiki'))
+    >>> tokens = tokenize(documents, tokenizer)
+    >>> tokens
+    Tokens(461,570 tokens in 102 documents)
+    """
     validate_whole(batch=batch)
     if batch < 1: raise ValueError(f'batch must be at least 1, got {batch}')
     single = isinstance(documents, (str, Document)) or not isinstance(documents, Iterable)
@@ -282,7 +381,7 @@ def first_letter(
 # %% ../nbs/lessons/02-tokens.ipynb #1c6378c0
 def whole_words(
     tokens:Tokens,
-    tokenizer, # the tokenizer that made them, or the LM that has it
+    tokenizer, # the tokenizer that made the tokens, or an LM
     places:np.ndarray, # of one token (n,)
 )->np.ndarray: # bool (n,)
     "Which of them no longer word goes on from."
@@ -402,7 +501,7 @@ def validate_target(
 # %% ../nbs/lessons/02-tokens.ipynb #a1542620
 def spans(
     tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them, or the LM that has it
+    tokenizer, # the tokenizer that made the tokens, or an LM
     target, # a text, a pattern, or a list of these
     whole_word:bool=True, # of texts: leave out hits that a longer word goes on from
 )->Spans: # raises ValueError for what is no target
@@ -432,10 +531,44 @@ def spans(
 
 # %% ../nbs/lessons/02-tokens.ipynb #t1d00006
 def find(
-    tokens:Tokens, # where to look
-    tokenizer, # the tokenizer that made them, or the LM that has it
-    target, # a text such as ' the', a compiled pattern, or a list of these: several spellings
-    whole_word:bool=True, # of texts: leave out hits that a longer word goes on from
-)->np.ndarray: # places in `tokens.ids`, increasing; of several tokens the last one's
-    "All places of a word, of several spellings, or of a pattern."
+    tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM', target:str|re.Pattern|Sequence,
+    whole_word:bool=True
+)->np.ndarray:
+    """All places of a word, of several spellings, or of a pattern.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Where to look.
+    tokenizer : PreTrainedTokenizerBase|LM
+        The tokenizer that made the tokens, or an LM.
+    target : str|re.Pattern|Sequence
+        ' the', a compiled pattern, or several spellings in a list.
+    whole_word : bool, default True
+        Of texts: leave out hits that a longer word goes on from.
+
+    Returns
+    -------
+    np.ndarray
+        Places in `tokens.ids`, of each hit the last.
+
+    Raises
+    ------
+    ValueError
+        For no target.
+
+    Notes
+    -----
+    Taught in lesson 2, Tokens:
+    https://sparse-probing.github.io/sparse_probing/lessons/02-tokens.html
+
+    Examples
+    --------
+    >>> from sparse_probing import find, load_lm, read_documents, tokenize
+    >>> lm = load_lm()
+    >>> tokenizer = lm.tokenizer
+    >>> documents = list(read_documents('wiki'))
+    >>> tokens = tokenize(documents, tokenizer)
+    >>> {text: len(find(tokens, tokenizer, text)) for text in (' the', ' an', ' aardvark')}
+    """
     return spans(tokens, tokenizer, target, whole_word).place

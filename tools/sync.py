@@ -103,9 +103,11 @@ def readme(index: Path) -> dict[str, bytes]:
 
 
 def export(root: Path = ROOT) -> None:
-    """Write the modules of a checkout from its notebooks."""
+    """Write the modules of a checkout from its notebooks, with the docstrings of public names."""
+    from tools.docstrings import document
     command = [Path(sys.executable).with_name('nbdev_export')]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
+    document(root)
 
 
 def sync() -> None:
