@@ -6,6 +6,7 @@
 __all__ = ['gather', 'Activations', 'record', 'save_activations', 'load_activations']
 
 # %% ../nbs/lessons/04-activations.ipynb #92ba528b
+#| code-fold: true
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -55,6 +56,7 @@ def hooks(
                            f'never came to layers {sorted(missed)}')
 
 # %% ../nbs/lessons/04-activations.ipynb #7063a308
+#| code-fold: true
 def batches(
     length:np.ndarray, # tokens of each example (n,)
     budget:int, # tokens in a batch, padding included
@@ -73,6 +75,7 @@ def batches(
         start += size
 
 # %% ../nbs/lessons/04-activations.ipynb #5a956b65
+#| code-fold: true
 def forward(
     lm:LM,
     examples:Examples, # one batch
@@ -85,6 +88,7 @@ def forward(
     run(lm.model, ids, None if real.all() else real.long())
 
 # %% ../nbs/lessons/04-activations.ipynb #7d0e41b3
+#| code-fold: true
 def unmarked(
     ids:np.ndarray, # (rows, tokens)
     length, # tokens of each row that are no padding
@@ -118,6 +122,7 @@ def sees_padding(
     return answers[key]
 
 # %% ../nbs/lessons/04-activations.ipynb #2ef5dbc7
+#| code-fold: true
 @torch.inference_mode()
 def looks_ahead(
     lm:LM,
@@ -132,6 +137,7 @@ def looks_ahead(
     return unlike(*expect_rows(values[max(layers)], 2, 8)[:, :4].float())
 
 # %% ../nbs/lessons/04-activations.ipynb #a42ec7d0
+#| code-fold: true
 def hits_in(
     contexts:Contexts,
     rows:np.ndarray, # numbers of the stretches in a batch
@@ -304,6 +310,7 @@ class Activations:
                 f'x {d} {self.site})')
 
 # %% ../nbs/lessons/04-activations.ipynb #b2f1a4d8
+#| code-fold: true
 def as_contexts(
     examples:Examples,
 )->Contexts:
@@ -315,6 +322,7 @@ def as_contexts(
     return Contexts(examples.ids.ravel(), start, start + examples.length, hits)
 
 # %% ../nbs/lessons/04-activations.ipynb #042883a5
+#| code-fold: true
 def whole_numbers(
     name:str, # of the argument, for the error
     value, # a whole number, or several
@@ -340,6 +348,7 @@ def validate_types(
                         f'them; got {type(examples).__name__}')
 
 # %% ../nbs/lessons/04-activations.ipynb #b1737a95
+#| code-fold: true
 def validate_request(
     lm:LM,
     examples:Examples,
@@ -434,6 +443,7 @@ def record(
     return Activations(X, examples, layers, positions, site, lm.name)
 
 # %% ../nbs/lessons/04-activations.ipynb #c01f44ee
+#| code-fold: true
 TENSORS = {'ids': 'ids', 'length': 'length', 'at': 'place', 'y': 'y',
            'group': 'group'} # name in a file -> in Examples
 
@@ -472,7 +482,7 @@ def save_activations(activations:Activations, path:str|Path)->None:
     ...     again = load_activations(f'{folder}/the-an.safetensors')
     ...
     >>> again
-    activations of the model 'smollm2', not of 'gpt2': choose another file
+    Activations(200 examples x 2 layers x 2 positions x 1536 neurons)
     """
     if not isinstance(activations, Activations):
         raise TypeError('activations come first, then the file; '
@@ -526,7 +536,7 @@ def load_activations(path:str|Path, model:str=None)->Activations:
     ...     again = load_activations(f'{folder}/the-an.safetensors')
     ...
     >>> again
-    activations of the model 'smollm2', not of 'gpt2': choose another file
+    Activations(200 examples x 2 layers x 2 positions x 1536 neurons)
     """
     try:
         with safe_open(path, 'numpy') as file:

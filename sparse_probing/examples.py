@@ -6,6 +6,7 @@
 __all__ = ['Examples', 'contrast']
 
 # %% ../nbs/lessons/03-examples.ipynb #7f68695b
+#| code-fold: true
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -117,6 +118,7 @@ class Examples:
                 print(f'{left[-width:]:>{width}}[{target}]{right}')
 
 # %% ../nbs/lessons/03-examples.ipynb #fd3158fb
+#| code-fold: true
 def places_at(
     place:np.ndarray, # of the last token of each marked word (n,)
     width:np.ndarray, # its tokens (n,)
@@ -127,6 +129,7 @@ def places_at(
     return place[:, None] + positions - (positions < 0) * (width - 1)[:, None]
 
 # %% ../nbs/lessons/03-examples.ipynb #fd315801
+#| code-fold: true
 def is_words(
     target, # of a class
 )->bool:
@@ -153,6 +156,7 @@ def target_spans(
     return Spans(places, np.ones(len(places), int))
 
 # %% ../nbs/lessons/03-examples.ipynb #fd315802
+#| code-fold: true
 def inside_words(
     tokens:Tokens,
     tokenizer, # the tokenizer that made the tokens
@@ -167,6 +171,7 @@ def inside_words(
     return len(spans(tokens, tokenizer, texts, False)) - len(spans(tokens, tokenizer, texts))
 
 # %% ../nbs/lessons/03-examples.ipynb #6c072de4
+#| code-fold: true
 def left_out(
     places:int, # that `whole_word` left out
 )->str: # empty where there are none
@@ -236,6 +241,7 @@ def draw(
     return drawn
 
 # %% ../nbs/lessons/03-examples.ipynb #6e15b76d
+#| code-fold: true
 def validate_draw(
     tokens:Tokens, targets:Mapping,
     n:int, before:int, after:int, # windows a class, tokens before and after the marked one
@@ -253,6 +259,7 @@ def validate_draw(
                          f'got {n=}, {before=}, {after=}')
 
 # %% ../nbs/lessons/03-examples.ipynb #45f0a9bb
+#| code-fold: true
 def warn_of_spaces(
     tokens:Tokens,
     tokenizer, # the tokenizer that made the tokens
@@ -283,6 +290,7 @@ def lead_with(
     return np.hstack([np.tile(np.array(lead, ids.dtype), (len(ids), 1)), ids])
 
 # %% ../nbs/lessons/03-examples.ipynb #t1e00001
+#| code-fold: true
 def warn_of_halves(
     hits:Mapping, # class name -> Spans
 )->None:

@@ -259,6 +259,7 @@ class Local(Watched, LocalPipelineExecutor):
     ...
     >>> stats = Local([square], tasks=3, workers=2, logging_dir=folder).run()
     >>> sorted(path.read_text() for path in Path(folder).glob('?'))
+    ['0', '1', '4']
     """
     deaths = BrokenExecutor, ShutdownExecutorError # what a killed worker raises in the driver
     def __init__(self, *args, cpus_per_task:int=1, **kwargs):
@@ -327,6 +328,7 @@ class Ray(Watched, RayPipelineExecutor):
     >>> with_memory = partial(Ray, mem_per_cpu_gb=4)
     >>> executor = with_memory([square], tasks=3, workers=2, logging_dir=folder)
     >>> executor.mem_per_cpu_gb
+    4
     """
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -408,6 +410,7 @@ class Slurm(Watched, SlurmPipelineExecutor):
     >>> from sparse_probing import Slurm
     >>> on_gpus = partial(Slurm, partition='gpu', time='02:00:00')
     >>> on_gpus.keywords
+    {'partition': 'gpu', 'time': '02:00:00'}
     """
     def __init__(self, *args, time:str='24:00:00', partition:str=None, **kwargs):
         if not shutil.which('sbatch'):

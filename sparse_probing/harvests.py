@@ -6,6 +6,7 @@
 __all__ = ['bytes_a_token', 'harvest']
 
 # %% ../nbs/lessons/15-harvests.ipynb #58b04818
+#| code-fold: true
 import json
 import os
 from collections import Counter
@@ -80,6 +81,7 @@ def bytes_a_token(layers:int, width:int, number:int=2)->int:
     return layers * width * number
 
 # %% ../nbs/lessons/15-harvests.ipynb #caa03ccf
+#| code-fold: true
 def validate_choice(
     name:str, # of an argument
     value, # what was given
@@ -108,6 +110,7 @@ def validate_lm(
                          f'this one: {lines[0]} ({len(lines)} in all). Remove it, or use `record`')
 
 # %% ../nbs/lessons/15-harvests.ipynb #07793322
+#| code-fold: true
 def parts_of(
     lm:LM,
     dtype:str, # type of the weights in hand
@@ -151,6 +154,7 @@ class Model:
                 'threads': self.threads}
 
 # %% ../nbs/lessons/15-harvests.ipynb #c6ffc0ed
+#| code-fold: true
 @lru_cache(maxsize=1)
 def load_model(model:Model)->LM: # raises ValueError for another model
     "Load the model of a harvest in a worker, once for all of its ranks."
@@ -170,6 +174,7 @@ def load_model(model:Model)->LM: # raises ValueError for another model
                      f'and load it from that folder{hint}')
 
 # %% ../nbs/lessons/15-harvests.ipynb #d5c2f3a8
+#| code-fold: true
 SAME_RULES = set() # rules that this process has found to be the ones handed over
 
 def validate_rule(
@@ -189,6 +194,7 @@ def validate_rule(
     SAME_RULES.add(key)
 
 # %% ../nbs/lessons/15-harvests.ipynb #84fb99a0
+#| code-fold: true
 @dataclass(frozen=True)
 class Targets:
     "What is looked for."
@@ -268,6 +274,7 @@ class Stretches:
         return replace(chunks(tokens, hits, self.context, self.before, self.after), bos=self.bos)
 
 # %% ../nbs/lessons/15-harvests.ipynb #ebb7e31b
+#| code-fold: true
 @dataclass(frozen=True)
 class Reading:
     "What is read at each hit."
@@ -302,6 +309,7 @@ class Reading:
         return max(1, size // bytes_a_token(vectors, self.width, number))
 
 # %% ../nbs/lessons/15-harvests.ipynb #1b05a1b3
+#| code-fold: true
 SHARD_BYTES = 2**26 # of vectors: large enough to be read fast, small beside the memory of a worker
 
 @dataclass(frozen=True)
@@ -335,6 +343,7 @@ class Order:
         return prune(contexts, self.reading.reach) if self.reading.prune else contexts
 
 # %% ../nbs/lessons/15-harvests.ipynb #2ad8c3f1
+#| code-fold: true
 def take(
     documents:Iterator[Document],
     most:int=16, # documents
@@ -350,6 +359,7 @@ def take(
     return taken
 
 # %% ../nbs/lessons/15-harvests.ipynb #3a396fa5
+#| code-fold: true
 def mark_unreadable(documents:list, tokenizer)->None:
     "Mark each document that has no tokens."
     for document in documents:
@@ -372,6 +382,7 @@ def tokens_of(
     return tokens_of(documents, tokenizer, skip=False)
 
 # %% ../nbs/lessons/15-harvests.ipynb #e0b6a3ad
+#| code-fold: true
 @dataclass(frozen=True)
 class State:
     "How far a rank has come: all that it needs to go on from there."
@@ -425,6 +436,7 @@ def stream(
         state = after
 
 # %% ../nbs/lessons/15-harvests.ipynb #46d6a918
+#| code-fold: true
 def portions(
     contexts_stream:Iterator[tuple], # as `stream` gives it
     rows:int, # at most so many hits in a portion
@@ -448,6 +460,7 @@ def portions(
     if after: yield held, after
 
 # %% ../nbs/lessons/15-harvests.ipynb #d3369b49
+#| code-fold: true
 @dataclass
 class Rank:
     "Where a rank stands, and what it has written."
@@ -485,6 +498,7 @@ class Rank:
         put(self.folder, record_name(self.number), to_json(record))
 
 # %% ../nbs/lessons/15-harvests.ipynb #45427e48
+#| code-fold: true
 class Gather(PipelineStep):
     "Tokenize, find hits, run the model, write shards: what a worker does for a rank."
     name, type = 'gather', 'harvest'
@@ -521,6 +535,7 @@ class Gather(PipelineStep):
         here.write(tensors, self.config, after, documents)
 
 # %% ../nbs/lessons/15-harvests.ipynb #90b7f2d3
+#| code-fold: true
 @dataclass(frozen=True)
 class Corpus:
     "Which documents are read."
@@ -557,6 +572,7 @@ class Work:
         return min(self.workers or possible, self.ranks)
 
 # %% ../nbs/lessons/15-harvests.ipynb #1fff8797
+#| code-fold: true
 def store_address(
     out, # a folder, local or on an fsspec file system
 )->str: # for a local one its path, and a file system's address as it is; raises TypeError
@@ -566,6 +582,7 @@ def store_address(
     return url_to_fs(str(out))[1] if get_datafolder(str(out)).is_local() else str(out)
 
 # %% ../nbs/lessons/15-harvests.ipynb #cfc18bf9
+#| code-fold: true
 def carry_out(
     order:Order, # what was asked for
     corpus:Corpus, # the documents

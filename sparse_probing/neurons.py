@@ -6,6 +6,7 @@
 __all__ = ['top_contexts', 'TokenHeatmap', 'token_heatmap', 'output_tokens']
 
 # %% ../nbs/lessons/13-neurons.ipynb #56e46848
+#| code-fold: true
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -28,6 +29,7 @@ from .tokens import (
     Tokens, bos_ids, encode, token_texts, tokenize, validate_whole)
 
 # %% ../nbs/lessons/13-neurons.ipynb #56e6fdf6
+#| code-fold: true
 @dataclass
 class Portion:
     "Some tokens of a corpus in order: values of some neurons there, and the text around them."
@@ -50,6 +52,7 @@ def windows_of(
                          'ids': ids, 'at': rows - start})
 
 # %% ../nbs/lessons/13-neurons.ipynb #2fb17b48
+#| code-fold: true
 @dataclass(frozen=True)
 class Wanted:
     "Which neurons are looked at, and how much text around a token is read and shown."
@@ -82,6 +85,7 @@ def run_portion(
     return Portion(values, number + home, around)
 
 # %% ../nbs/lessons/13-neurons.ipynb #163db002
+#| code-fold: true
 PORTION = 2**15 # tokens of whole documents that are held at once, or one document
 
 def groups_of(
@@ -103,6 +107,7 @@ def groups_of(
         yield tokenize(some, lm), np.array([document.id for document in some], object)
 
 # %% ../nbs/lessons/13-neurons.ipynb #d075d3cf
+#| code-fold: true
 def stored_portion(
     store:ActivationStore,
     shard:int, # its number
@@ -129,6 +134,7 @@ def stored_portion(
     return Portion(values, about['task'] * 2**40 + ordinal, around)
 
 # %% ../nbs/lessons/13-neurons.ipynb #b7031fe4
+#| code-fold: true
 def portions_of(
     lm:LM,
     text, # Tokens, documents, or an ActivationStore
@@ -202,6 +208,7 @@ class Sample:
         return self.rows.iloc[[row]].assign(value=values[row])
 
 # %% ../nbs/lessons/13-neurons.ipynb #b6a185ac
+#| code-fold: true
 def validate_wanted(
     lm:LM,
     text, # Tokens, documents, or an ActivationStore; anything, in error
@@ -233,6 +240,7 @@ def validate_wanted(
         raise ValueError(f'neurons {wrong} are out of range: there are 0 to {width - 1}')
 
 # %% ../nbs/lessons/13-neurons.ipynb #c5d7e058
+#| code-fold: true
 def shown(
     rows:pd.DataFrame, # value, document, place, ids, at
     lm:LM,
@@ -345,6 +353,7 @@ def top_contexts(
     return top_table(lm, wanted, ends, middle, quantiles)
 
 # %% ../nbs/lessons/13-neurons.ipynb #6e05ebb1
+#| code-fold: true
 ABOVE, BELOW = (124, 196, 238), (245, 166, 91) # the deepest colours; dark text is legible on both
 
 def shade(
@@ -447,6 +456,7 @@ class TokenHeatmap:
     def __repr__(self)->str: return self.alt
 
 # %% ../nbs/lessons/13-neurons.ipynb #882725f4
+#| code-fold: true
 def one_text(
     lm:LM,
     text, # a string, or Examples of one row
@@ -526,6 +536,7 @@ def token_heatmap(
                         f'{label}, layer {layer}', limit)
 
 # %% ../nbs/lessons/13-neurons.ipynb #b1237e86
+#| code-fold: true
 def leaf_calls(
     module:nn.Module,
     run:Callable, # does a forward pass
@@ -544,6 +555,7 @@ def leaf_calls(
     return calls
 
 # %% ../nbs/lessons/13-neurons.ipynb #6b46fac6
+#| code-fold: true
 def follow(
     calls:list, # of `leaf_calls`
     value:torch.Tensor, # what goes in (width,)
@@ -559,6 +571,7 @@ def follow(
     return chain, value
 
 # %% ../nbs/lessons/13-neurons.ipynb #68caf480
+#| code-fold: true
 def straight(
     module:nn.Module, # a linear map, or a norm
     given:torch.Tensor, # what it was given (width,)
@@ -580,6 +593,7 @@ def straight(
     return lambda vectors: gain * centre(vectors) / size
 
 # %% ../nbs/lessons/13-neurons.ipynb #eef292f5
+#| code-fold: true
 SENTENCE = 'It was the first of its kind in the world, and'
 
 def last_vector(
@@ -603,6 +617,7 @@ def run_sentence(
     return calls, noted['left'], noted['logits']
 
 # %% ../nbs/lessons/13-neurons.ipynb #6e6645bb
+#| code-fold: true
 def added_share(
     model, # with an unembedding
     ids:torch.Tensor, # (1, tokens)
@@ -625,6 +640,7 @@ def added_share(
     raise ValueError('what the MLP of this layer gives is not simply added')
 
 # %% ../nbs/lessons/13-neurons.ipynb #176d2552
+#| code-fold: true
 class Way:
     "The straight way from the MLP of a layer to the logits, at the last token of a sentence."
     def __init__(self, lm:LM, layer:int): # raises ValueError for a way that is not confirmed

@@ -6,6 +6,7 @@
 __all__ = ['SparseProbe', 'SparsityPath', 'sparsity_path']
 
 # %% ../nbs/lessons/07-path.ipynb #ea134cd7
+#| code-fold: true
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ from sparse_probing.probe import (
 from .solver import L1Path, c_min, l1_path, validate_C
 
 # %% ../nbs/lessons/07-path.ipynb #f584b725
+#| code-fold: true
 def fits_of(
     path:L1Path,
 )->Iterator[Fit]: # in the order of its C
@@ -174,6 +176,7 @@ class SparseProbe(LinearProbe):
         return self.set_fits(classes, fits, X.shape[1])
 
 # %% ../nbs/lessons/07-path.ipynb #2e01108a
+#| code-fold: true
 def grid(
     X, # activations (n, d)
     y, # classes (n,), two
@@ -188,6 +191,7 @@ def grid(
     return start * np.geomspace(1, reach, size)
 
 # %% ../nbs/lessons/07-path.ipynb #dae07cd4
+#| code-fold: true
 def score_fits(
     fits:Sequence[Fit],
     X, # activations (n, d): array, memory map or torch tensor

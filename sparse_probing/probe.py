@@ -6,6 +6,7 @@
 __all__ = ['split', 'Fit', 'LinearProbe', 'MeanDifference', 'baselines', 'evaluate', 'density', 'folds']
 
 # %% ../nbs/lessons/05-probe.ipynb #d611f137
+#| code-fold: true
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -26,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .matrix import Rows
 
 # %% ../nbs/lessons/05-probe.ipynb #3f9ad410
+#| code-fold: true
 SEVERAL = ('for several values fit a probe each, or call what takes them: GridSearchCV, '
            '`sparsity_path` (C), `k_curve` (k, by) or `sweep` (along)')
 
@@ -52,6 +54,7 @@ def validate_k(
     raise ValueError(f'k must be between 1 and {d}{order}; got {np.asarray(ks).tolist()}')
 
 # %% ../nbs/lessons/05-probe.ipynb #c10d81cf
+#| code-fold: true
 def validate_groups(
     groups, # document of each row (n,), or nothing
     n:int, # rows
@@ -205,6 +208,7 @@ class Fit:
         return self.coef @ columns + self.intercept
 
 # %% ../nbs/lessons/05-probe.ipynb #ba1fba77
+#| code-fold: true
 FLOATS = [np.float32, np.float64, np.float16] # taken as they are; other numbers become the first
 
 # %% ../nbs/lessons/05-probe.ipynb #37162fa4
@@ -353,6 +357,9 @@ class MeanDifference(LinearProbe):
     >>> train, test = split(y, groups)
     >>> guess = MeanDifference().fit(X[train], y[train])
     >>> evaluate(guess, X[test], y[test]).round(2).loc[['accuracy', 'ROC-AUC']]
+              value  low  high
+    accuracy    1.0  1.0   1.0
+    ROC-AUC     1.0  1.0   1.0
     """
     def fit(self, X:np.ndarray, y:np.ndarray)->'MeanDifference':
         """Average each class.
@@ -449,6 +456,7 @@ def balanced_accuracy(
     return float(count_scores(truth, scores > 0, once)['balanced accuracy'][0])
 
 # %% ../nbs/lessons/05-probe.ipynb #66c7d399
+#| code-fold: true
 def order_scores(
     truth:np.ndarray, # which rows are of the positive class (n,), bool
     score:np.ndarray, # (n,), larger for the positive class
@@ -477,6 +485,7 @@ def resample(
     return weights
 
 # %% ../nbs/lessons/05-probe.ipynb #edaa0bcf
+#| code-fold: true
 def all_scores(
     truth:np.ndarray, # which rows are of the positive class (n,), bool
     score:np.ndarray, # (n,), positive where the probe says so
@@ -546,6 +555,9 @@ def evaluate(
     >>> train, test = split(y, groups)
     >>> guess = MeanDifference().fit(X[train], y[train])
     >>> evaluate(guess, X[test], y[test]).round(2).loc[['accuracy', 'ROC-AUC']]
+              value  low  high
+    accuracy    1.0  1.0   1.0
+    ROC-AUC     1.0  1.0   1.0
     """
     validate_number('resamples', resamples, whole=True)
     validate_number('level', level)
@@ -651,6 +663,7 @@ def folds(y:np.ndarray, cv:int|BaseCrossValidator|None, groups:np.ndarray=None, 
     return parts
 
 # %% ../nbs/lessons/05-probe.ipynb #e1cf9a80
+#| code-fold: true
 def row_weights(
     class_weight, # 'balanced', or class -> weight, or nothing
     y:np.ndarray, # class of each row (n,)
@@ -674,6 +687,7 @@ class OtherFit(Fit):
         return decision(self.classifier, X)
 
 # %% ../nbs/lessons/05-probe.ipynb #5d5ae3ee
+#| code-fold: true
 @dataclass
 class OtherProbe:
     "A classifier from elsewhere, asked for its fits as a probe is."

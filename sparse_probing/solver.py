@@ -6,6 +6,7 @@
 __all__ = ['c_min', 'duality_gap', 'L1Path', 'l1_path']
 
 # %% ../nbs/lessons/06-solver.ipynb #cb9a2d03
+#| code-fold: true
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +23,13 @@ from tqdm.auto import tqdm
 from .matrix import Columns, blas, compiled, sum_columns
 
 # %% ../nbs/lessons/06-solver.ipynb #cc92d33d
+#| code-fold: true
 BALANCE_STEPS = 200 # a guard: three to five are usual, extreme made-up scores took up to 61
 BALANCED = 1e-14 # the classes' difference as a share of their sum: about fifty roundings
 LONGEST_SHIFT = 4. # of one step: far from the root the curvature is nearly 0, and the step endless
 
 # %% ../nbs/lessons/06-solver.ipynb #7c24731d
+#| code-fold: true
 @compiled
 def balance(
     f, # scores of the rows (n,)
@@ -55,6 +58,7 @@ def balance(
     return shift
 
 # %% ../nbs/lessons/06-solver.ipynb #2d52e0e8
+#| code-fold: true
 @compiled
 def residuals(
     f, # scores of the rows (n,)
@@ -76,6 +80,7 @@ def residuals(
     return total, r, curve
 
 # %% ../nbs/lessons/06-solver.ipynb #8c25d858
+#| code-fold: true
 def validate_weights(
     weights, # one number a row (n,), or None
     y:np.ndarray, # labels (n,), -1 or 1
@@ -92,6 +97,7 @@ def validate_weights(
     return s
 
 # %% ../nbs/lessons/06-solver.ipynb #d26b9496
+#| code-fold: true
 @dataclass
 class Problem:
     "Checked data: what all fits on the same rows share."
@@ -165,6 +171,7 @@ def c_min(X:ArrayLike, y:ArrayLike, sample_weight:ArrayLike=None)->float:
     return float(1 / largest) if largest > 0 else np.inf
 
 # %% ../nbs/lessons/06-solver.ipynb #5df0ba86
+#| code-fold: true
 @compiled
 def entropy(
     r, # residuals (n,)
@@ -192,6 +199,7 @@ def dual(
     return C * entropy(r, s, 1 / max(1, largest))
 
 # %% ../nbs/lessons/06-solver.ipynb #1f885a5e
+#| code-fold: true
 def rounding(
     columns:Columns, # the activations
     ids:np.ndarray, # neurons (k,)
@@ -224,6 +232,7 @@ def certificate(
     return objective, 1 - (dual(sums, slack, r, s, C) - doubt) / objective, sums
 
 # %% ../nbs/lessons/06-solver.ipynb #43702934
+#| code-fold: true
 @compiled
 def combine(
     columns, # activations of neurons (k, n)
@@ -239,6 +248,7 @@ def combine(
     return out
 
 # %% ../nbs/lessons/06-solver.ipynb #c320a473
+#| code-fold: true
 def validate_C(
     C, # one number or several
 )->np.ndarray: # (m,)
@@ -337,6 +347,7 @@ def descend(
         if moved <= enough: break
 
 # %% ../nbs/lessons/06-solver.ipynb #4b33c55d
+#| code-fold: true
 RIDGE = 1e-10 # added to a diagonal of ones: columns that say the same leave no unique solution
 
 def solve_scaled(
@@ -351,6 +362,7 @@ def solve_scaled(
     return linalg.cho_solve(factor, target / size, check_finite=False) / size
 
 # %% ../nbs/lessons/06-solver.ipynb #42f9a039
+#| code-fold: true
 def jump(
     H, # curvature (k, k)
     g, # slope at w (k,); kept up to date
@@ -373,6 +385,7 @@ def jump(
     w[:] = new
 
 # %% ../nbs/lessons/06-solver.ipynb #ec942593
+#| code-fold: true
 def misfit(
     g:np.ndarray, # slope (k,)
     w:np.ndarray, # coefficients (k,)
@@ -401,6 +414,7 @@ def solve_quadratic(
     return w
 
 # %% ../nbs/lessons/06-solver.ipynb #bb35b4cd
+#| code-fold: true
 @dataclass
 class Working:
     "The neurons in play."
@@ -446,6 +460,7 @@ class Working:
         self.w = np.append(self.w, np.zeros(len(ids)))
 
 # %% ../nbs/lessons/06-solver.ipynb #16c178b3
+#| code-fold: true
 @compiled
 def moments(
     columns, # activations of neurons (k, n)
@@ -462,6 +477,7 @@ def moments(
     return mean, size
 
 # %% ../nbs/lessons/06-solver.ipynb #001d9a88
+#| code-fold: true
 @compiled
 def weigh(
     columns, # activations of neurons (k, n)
@@ -479,6 +495,7 @@ def weigh(
             out[q, i] = (columns[on[q], start + i] - mean[q]) * scale * root[start + i]
 
 # %% ../nbs/lessons/06-solver.ipynb #ee28ca29
+#| code-fold: true
 TWO_PARTS = 500 # rows from which there is work for two cores
 ROWS_A_PART = 1024 # of many rows; 4096 cost the same, 256 up to a fifth more
 PRODUCTS_WORTH_THREADS = 2 ** 26 # one core takes a millisecond, starting threads a seventh of it
@@ -491,6 +508,7 @@ def row_parts(
     return np.linspace(0, n, 1 + parts).astype(int)
 
 # %% ../nbs/lessons/06-solver.ipynb #a9ae7a34
+#| code-fold: true
 def curvature(
     columns:np.ndarray, # activations of neurons (k, n)
     on:np.ndarray, # which of them (m,)
@@ -515,6 +533,7 @@ def curvature(
     return H, mean
 
 # %% ../nbs/lessons/06-solver.ipynb #54646c41
+#| code-fold: true
 HALVINGS = 40 # a guard: real activations took full steps only, and a 2^40th changes no digit
 ROUNDING = 1e-14 # share of the objective that rounding may add: a step that it hides is taken
 DECREASE = 1e-4 # share of the promised decrease that a step must bring: the usual Armijo number
@@ -536,6 +555,7 @@ def step_length(
     return 0.
 
 # %% ../nbs/lessons/06-solver.ipynb #536e95df
+#| code-fold: true
 NEAR = .95 # a neuron at zero joins the matrix when its sum is larger; .8 costs a quarter more
 
 def lowest_point(
@@ -551,6 +571,7 @@ def lowest_point(
     return on, mean, solve_quadratic(H, -C * sums[on], work.w[on])
 
 # %% ../nbs/lessons/06-solver.ipynb #78629522
+#| code-fold: true
 SINGLE_STEPS = 8 # two to seven are usual; double precision from the first costs a fifth more
 
 def newton(
@@ -582,6 +603,7 @@ def newton(
     return most
 
 # %% ../nbs/lessons/06-solver.ipynb #40b2d002
+#| code-fold: true
 STAY = .8 # a neuron at zero goes out of play when its sum is smaller; .5 to .9 cost the same
 ENTER = .9 # it comes in when its sum is larger: above 1 it has to; .7 to .99 cost the same
 FEWEST_NEW = 20 # may come in at once, or as many as are not zero; 5 and 80 cost the same
@@ -680,6 +702,7 @@ class L1Path:
                 f'largest gap {self.gap.max():.1e})')
 
 # %% ../nbs/lessons/06-solver.ipynb #f72c2c26
+#| code-fold: true
 STONE_GAP = .01 # of a stepping stone, which nobody reads; 1e-4 to .1 cost the same
 
 def stages(
@@ -694,6 +717,7 @@ def stages(
         start = C
 
 # %% ../nbs/lessons/06-solver.ipynb #d2a58c8f
+#| code-fold: true
 def starting_set(
     problem:Problem,
     warm_start, # coefficients (d,) and intercept, or None
@@ -714,6 +738,7 @@ def starting_set(
     return work
 
 # %% ../nbs/lessons/06-solver.ipynb #c3180f2a
+#| code-fold: true
 def extrapolate(
     problem:Problem,
     work:Working, # the last fit; moved where that lowers the objective
@@ -730,6 +755,7 @@ def extrapolate(
     if moved.objective(problem, C) < work.objective(problem, C): work.w, work.b = moved.w, moved.b
 
 # %% ../nbs/lessons/06-solver.ipynb #76ef84bb
+#| code-fold: true
 def follow(
     problem:Problem,
     grid:np.ndarray, # increasing values of C (m,)
@@ -755,6 +781,7 @@ def follow(
     return fits
 
 # %% ../nbs/lessons/06-solver.ipynb #93af8289
+#| code-fold: true
 def collect(
     C:np.ndarray, # (m,)
     fits:list, # objective, gap, steps, intercept, neurons and their coefficients, for each C

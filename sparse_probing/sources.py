@@ -6,6 +6,7 @@
 __all__ = ['LM', 'load_lm', 'read_documents']
 
 # %% ../nbs/lessons/01-sources.ipynb #419c4a40
+#| code-fold: true
 import fnmatch
 import json
 import os
@@ -105,6 +106,7 @@ class LM:
                 f'{self.model.dtype} on {self.device})')
 
 # %% ../nbs/lessons/01-sources.ipynb #2348c95a
+#| code-fold: true
 def hub_answers(
     name:str, # a hub id
     revision:str=None,
@@ -114,6 +116,7 @@ def hub_answers(
     except (httpx.TransportError, OfflineModeIsEnabled): return False
 
 # %% ../nbs/lessons/01-sources.ipynb #ce55325e
+#| code-fold: true
 def refuse_adapter(
     source:str, # a local folder or a hub id
     **options, # `revision`, `local_files_only`
@@ -141,6 +144,7 @@ def model_class(
     return named
 
 # %% ../nbs/lessons/01-sources.ipynb #6e37a99e
+#| code-fold: true
 def place_and_type(
     device:str, # 'cpu', 'cuda', ...; None for a GPU where there is one
     dtype:torch.dtype, # or its name; None for float32
@@ -157,6 +161,7 @@ def place_and_type(
                          "choose 'cpu', or 'cuda' on a machine with a GPU") from e
 
 # %% ../nbs/lessons/01-sources.ipynb #d8e58b1b
+#| code-fold: true
 def load_checkpoint(
     name:str|Path, # a hub id or a local folder
     dtype:torch.dtype,
@@ -232,6 +237,7 @@ def load_lm(
     return LM(model.to(device).eval(), tokenizer, str(name))
 
 # %% ../nbs/lessons/01-sources.ipynb #0b4f1f64
+#| code-fold: true
 REMEDY = {bytes: 'decode the column to strings', list: 'join its pieces to one string'}
 
 def validate_row(
@@ -260,6 +266,7 @@ def validate_row(
     return dict(text=text, id=str(own_id), metadata=row)
 
 # %% ../nbs/lessons/01-sources.ipynb #8f4a897a
+#| code-fold: true
 UNPACK = {'': BufferedReader, '.gz': lambda raw: GzipFile(fileobj=raw),
           '.zst': lambda raw: BufferedReader(pa.CompressedInputStream(raw, 'zstd'))}
 
@@ -272,6 +279,7 @@ def split_ending(
     return Path(name.removesuffix(packed)).suffix, packed
 
 # %% ../nbs/lessons/01-sources.ipynb #7dc5905c
+#| code-fold: true
 def parse_line(
     line:bytes, # of a JSONL file
 ): # what it holds; where it holds no JSON, a ValueError that says so
@@ -285,6 +293,7 @@ def parse_line(
     return ValueError(f'it is not valid JSON in UTF-8: {fault}')
 
 # %% ../nbs/lessons/01-sources.ipynb #db589e4b
+#| code-fold: true
 FOREIGN = {b'\0\0\xfe\xff': 'in UTF-32, not in UTF-8: convert it, such as with iconv',
            b'\xff\xfe': 'in UTF-16 or UTF-32, not in UTF-8: convert it, such as with iconv',
            b'\xfe\xff': 'in UTF-16, not in UTF-8: convert it, such as with iconv',
@@ -314,6 +323,7 @@ class TextReader(BaseDiskReader):
                 yield self.get_document_from_dict(row, filepath, number)
 
 # %% ../nbs/lessons/01-sources.ipynb #39479cdc
+#| code-fold: true
 def values(
     column:pa.Array,
 )->list: # its values; an error in place of one that Python cannot hold, as a date in the year 33658
@@ -334,6 +344,7 @@ class TableReader(ParquetReader):
                 yield self.get_document_from_dict(row, filepath, number)
 
 # %% ../nbs/lessons/01-sources.ipynb #1572a1e5
+#| code-fold: true
 def is_hidden(
     path:str, # of a file or a folder
 )->bool:
@@ -358,6 +369,7 @@ def files_under(
         else: yield entry['name']
 
 # %% ../nbs/lessons/01-sources.ipynb #8ae745ab
+#| code-fold: true
 def split_pattern(
     fs, # an fsspec file system
     path:str, # on it, maybe with a pattern
@@ -372,6 +384,7 @@ def split_pattern(
     return '/'.join(parts[:first]) or '/', parts[first:]
 
 # %% ../nbs/lessons/01-sources.ipynb #f3d836ed
+#| code-fold: true
 def matching(
     fs, # an fsspec file system
     folder:str, # on it
@@ -397,6 +410,7 @@ def matching(
         elif not rest: yield f'{path}/' if is_folder else path
 
 # %% ../nbs/lessons/01-sources.ipynb #495e7889
+#| code-fold: true
 NAMED = {'fineweb': 'hf://datasets/HuggingFaceFW/fineweb/data'}
 READERS = {(ending, packed): TextReader for ending in ('.jsonl', '.txt') for packed in UNPACK}
 READERS['.parquet', ''] = TableReader # Parquet is compressed inside
@@ -408,6 +422,7 @@ def reader_class(
     return READERS.get(split_ending(path))
 
 # %% ../nbs/lessons/01-sources.ipynb #7537113c
+#| code-fold: true
 def readable(
     paths, # of files; of folders too, with a slash at the end, where a pattern found them
     deep:bool, # the pattern looks into such folders by itself
@@ -426,6 +441,7 @@ def readable(
         warned.add(kind)
 
 # %% ../nbs/lessons/01-sources.ipynb #c3f0d92e
+#| code-fold: true
 def find_files(
     source:str, # file, folder or glob, local or an fsspec address
 )->tuple: # (folder, iterator of paths below it); raises FileNotFoundError where nothing matches
@@ -448,6 +464,7 @@ def find_files(
             "the embedded texts, 'wiki' and 'news'") from None
 
 # %% ../nbs/lessons/01-sources.ipynb #5719105e
+#| code-fold: true
 @contextmanager
 def naming(
     source:str, # what is being read
@@ -463,6 +480,7 @@ def naming(
         raise ValueError(f'{source} is damaged or not what its name says: {e}') from e
 
 # %% ../nbs/lessons/01-sources.ipynb #d1e3c4c9
+#| code-fold: true
 def read_file(
     folder:DataFolder, # as `find_files` gives it
     path:str, # one file below it
@@ -473,6 +491,7 @@ def read_file(
         yield from reader_class(path)(folder, adapter=adapter).read_file(path)
 
 # %% ../nbs/lessons/01-sources.ipynb #8246bd77
+#| code-fold: true
 EMBEDDED = 'wiki', 'news'
 
 def validate_source(
@@ -498,6 +517,7 @@ def canonical(
     return path.joinpath(*parts).as_posix()
 
 # %% ../nbs/lessons/01-sources.ipynb #5c1e77aa
+#| code-fold: true
 def source_files(
     source:str|Path, # 'wiki', 'news', 'fineweb', or a file, folder or glob
 )->tuple: # (folder, iterator of paths below it); raises as `read_documents` does

@@ -6,6 +6,7 @@
 __all__ = ['Rung', 'Study', 'study']
 
 # %% ../nbs/lessons/16-studies.ipynb #316b7522
+#| code-fold: true
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -36,6 +37,7 @@ from .sweeps import choose, fit_and_score, read_cell, sweep, write_cell
 from .tokens import Tokens, control_tokens, tokenize
 
 # %% ../nbs/lessons/16-studies.ipynb #b518ae93
+#| code-fold: true
 LADDER = {
     'floor': 'What do the obvious guesses reach?',
     'read': 'Can the classes be read, and where?',
@@ -86,6 +88,9 @@ class Rung:
     >>> activations = record(lm, article, layers=(9, 19, 29), positions=(-1, 0))
     >>> report = study(lm, activations, contexts=1000)
     >>> print(*report.rungs['read'].says, sep='\n')
+    Validation chose layer 29, position -1, of 3 layers and 1 position.
+    There a sparse probe has ROC-AUC 0.80 (0.69 to 0.90) on 59 test rows that chose nothing.
+    The highest test score of any cell and C is 0.89: that is what picking after looking would ...
     """
     name:str # a key of LADDER
     says:list # sentences: the answer, or why there is none
@@ -100,6 +105,7 @@ class Rung:
         return LADDER[self.name]
 
 # %% ../nbs/lessons/16-studies.ipynb #54fcfe8f
+#| code-fold: true
 class Counts(MultinomialNB):
     "The log odds of the counts, where rounding makes no order among equals."
     def predict_proba(self,
@@ -136,6 +142,7 @@ def token_floor(
     return float(np.mean([fold_score(*part) for part in parts]))
 
 # %% ../nbs/lessons/16-studies.ipynb #73e4c716
+#| code-fold: true
 GIVES_AWAY = .99 # ROC-AUC of one token above which a probe has nothing to add
 CV, TEST = 5, .3 # folds of the training rows; share of the rows that only judge
 
@@ -178,6 +185,7 @@ def make_plan(
                 activations.model, activations.site, activations.layers, floors, seed)
 
 # %% ../nbs/lessons/16-studies.ipynb #4f6a62c0
+#| code-fold: true
 @dataclass
 class Climb:
     "What the rungs of a study share."
@@ -254,6 +262,7 @@ def read(
     return Rung('read', says, {'sweep': table, 'scores': scores})
 
 # %% ../nbs/lessons/16-studies.ipynb #67714aef
+#| code-fold: true
 def floor(
     climb:Climb,
 )->Rung:
@@ -289,6 +298,7 @@ def asked(
     return Rung(rung.__name__, [reason], ran=False)
 
 # %% ../nbs/lessons/16-studies.ipynb #541a14b0
+#| code-fold: true
 def path_steps(
     climb:Climb,
     size:int=30, # values of C
@@ -319,6 +329,7 @@ def sparsest(
     return steps[steps.score >= best.low].iloc[0]
 
 # %% ../nbs/lessons/16-studies.ipynb #f5bcccf2
+#| code-fold: true
 def subsets(
     X:np.ndarray, # activations of the training rows (n, d)
     y:np.ndarray, # their classes (n,), bool
@@ -356,6 +367,7 @@ def few(
     return Rung('few', says, {'steps': steps, 'k': curve, 'subsets': best, 'chosen': chosen})
 
 # %% ../nbs/lessons/16-studies.ipynb #5b7ebf65
+#| code-fold: true
 LARGEST = 30 # neurons in the table
 SHOWN = 10 # of them whose contexts are looked up
 
@@ -375,6 +387,7 @@ def neuron_rows(
     return table.iloc[np.argsort(-effect, kind='stable')[:LARGEST]].reset_index(drop=True)
 
 # %% ../nbs/lessons/16-studies.ipynb #9108ee48
+#| code-fold: true
 def kept_table(
     climb:Climb,
     name:str, # of the file
@@ -401,6 +414,7 @@ def contexts(
         climb.lm, corpus, layer, neurons, k=5, site=site, one_a_document=True))
 
 # %% ../nbs/lessons/16-studies.ipynb #8929f981
+#| code-fold: true
 def written(
     climb:Climb,
     neurons:list, # their numbers
@@ -429,6 +443,7 @@ def pictures(
     return pairs
 
 # %% ../nbs/lessons/16-studies.ipynb #53b12cf7
+#| code-fold: true
 def values_aside(
     climb:Climb,
     neurons:list, # their numbers
@@ -458,6 +473,7 @@ def which(
     return Rung('which', says, tables, pictures(climb, around, shown[:3]))
 
 # %% ../nbs/lessons/16-studies.ipynb #d8fbc4d6
+#| code-fold: true
 def verdict(
     climb:Climb,
 )->list: # sentences
@@ -556,6 +572,7 @@ class Study:
     def __repr__(self)->str: return 'Study: ' + '\n  '.join(self.verdict)
 
 # %% ../nbs/lessons/16-studies.ipynb #95d52dfb
+#| code-fold: true
 def versions()->dict: # name -> version
     "The versions that decide a number."
     packages = 'sparse_probing', 'torch', 'transformers', 'scikit-learn', 'numpy'
@@ -574,6 +591,7 @@ def about(
     return {'versions': versions(), 'seed': climb.plan.seed, 'rows': rows, 'fingerprints': prints}
 
 # %% ../nbs/lessons/16-studies.ipynb #9e60da8f
+#| code-fold: true
 def own_texts(
     examples:Examples,
     tokenizer, # that made them
@@ -593,6 +611,7 @@ def beginning(
     return Tokens(tokens.ids[:limit], tokens.starts[tokens.starts < limit])
 
 # %% ../nbs/lessons/16-studies.ipynb #319ece7a
+#| code-fold: true
 @dataclass
 class Request:
     "What a study was asked for."
@@ -629,6 +648,7 @@ class Request:
         return (0,) if isinstance(self.feature, Examples) else (-2, -1, 0)
 
 # %% ../nbs/lessons/16-studies.ipynb #04d0e3e1
+#| code-fold: true
 def recorded(
     lm:LM,
     examples:Examples,
@@ -653,6 +673,7 @@ def recorded(
                      'choose another folder')
 
 # %% ../nbs/lessons/16-studies.ipynb #020cd56d
+#| code-fold: true
 def begin(
     request:Request,
     folder:Path|None, # where activations are kept
@@ -682,6 +703,7 @@ def owner_of(
                                         'choose another folder')
 
 # %% ../nbs/lessons/16-studies.ipynb #245a40ad
+#| code-fold: true
 SECONDS = {'record': 10, 'read': 30, 'floor': 3, 'few': 25, 'which': 40} # a usual share of each
 RUNGS = {'read': read, 'floor': floor, 'few': few, 'which': which} # in the order they run
 
@@ -701,6 +723,7 @@ def climb_ladder(
     return {name: (climb.done | missing)[name] for name in LADDER}
 
 # %% ../nbs/lessons/16-studies.ipynb #36cba7bf
+#| code-fold: true
 def call_text(
     **arguments, # of `study`
 )->str:

@@ -6,6 +6,7 @@
 __all__ = ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer']
 
 # %% ../nbs/lessons/10-sweeps.ipynb #60a71e9e
+#| code-fold: true
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ if TYPE_CHECKING: # for whoever checks the types, and reads them
     from sparse_probing.activations import Activations
 
 # %% ../nbs/lessons/10-sweeps.ipynb #4bf32c9a
+#| code-fold: true
 def last(
     probe, # a scikit-learn classifier, or a pipeline that ends in one
 ):
@@ -54,6 +56,7 @@ def prepared(
     return [plain(steps.transform(rows)) for rows in (X, *others)]
 
 # %% ../nbs/lessons/10-sweeps.ipynb #d7f957de
+#| code-fold: true
 def fit_and_score(
     probe, # a classifier of two classes, not fitted, or a pipeline that ends in one
     along, # values of the probe's setting (m,)
@@ -92,6 +95,7 @@ def cell_table(
     return pd.DataFrame(rows)
 
 # %% ../nbs/lessons/10-sweeps.ipynb #369a44e3
+#| code-fold: true
 def cell_parts(
     X:np.ndarray, # activations (n, d)
     y:np.ndarray, # classes (n,)
@@ -110,6 +114,7 @@ def cell_parts(
     return {name: fingerprint(value, f'{name} of the sweep') for name, value in parts.items()}
 
 # %% ../nbs/lessons/10-sweeps.ipynb #dcbd4d34
+#| code-fold: true
 def write_cell(
     table:pd.DataFrame, # of one cell
     path:Path, # a Parquet file
@@ -123,6 +128,7 @@ def write_cell(
     with whole(path) as partial: pq.write_table(columns, partial)
 
 # %% ../nbs/lessons/10-sweeps.ipynb #5d1e0b7a
+#| code-fold: true
 def read_cell(
     path:Path, # a file that `write_cell` wrote, or none
     made_from:dict, # what it has to be made from
@@ -147,6 +153,7 @@ def read_cell(
                      'choose another folder, or delete this one')
 
 # %% ../nbs/lessons/10-sweeps.ipynb #dec4b49e
+#| code-fold: true
 def compute_cell(
     cell:dict, # its task, layer and position
     path:Path|None, # where to keep it
@@ -184,6 +191,7 @@ def cells_of(
                 yield cell, (X, second, documents)
 
 # %% ../nbs/lessons/10-sweeps.ipynb #4bbac3aa
+#| code-fold: true
 def ordered(
     table:pd.DataFrame, # rows of all cells, as they came
     probe, # that they were fitted with
@@ -198,6 +206,7 @@ def ordered(
     return table
 
 # %% ../nbs/lessons/10-sweeps.ipynb #8b6f2c31
+#| code-fold: true
 def validate_sweep(
     activations, # Activations, or task name -> Activations; anything, in error
     probe, # a classifier or a pipeline that ends in one; anything, in error
@@ -222,6 +231,7 @@ def validate_sweep(
     return tasks if several else {' / '.join(activations.examples.classes): activations}
 
 # %% ../nbs/lessons/10-sweeps.ipynb #20cf8f0b
+#| code-fold: true
 def cells_kept(
     tasks:Mapping, # task name -> its Activations
     groups:np.ndarray|None, # document of each example, where not as in the examples
@@ -349,6 +359,9 @@ def best_settings(table:pd.DataFrame, score:str='ROC-AUC', one_error:bool=False)
     >>> table = sweep(activations)
     >>> best, picked = best_settings(table), choose(table[table.position == -1])
     >>> picked.round(2)
+              layer  position  setting  validation  test  cherry_picked
+    task
+    the / an     29        -1     0.06        0.84  0.78           0.79
     """
     cell = ['task', 'layer', 'position']
     def chosen(rows):
@@ -396,6 +409,9 @@ def choose(table:pd.DataFrame, score:str='ROC-AUC')->pd.DataFrame:
     >>> table = sweep(activations)
     >>> best, picked = best_settings(table), choose(table[table.position == -1])
     >>> picked.round(2)
+              layer  position  setting  validation  test  cherry_picked
+    task
+    the / an     29        -1     0.06        0.84  0.78           0.79
     """
     best = best_settings(table, score).reset_index()
     picked = best.loc[best.groupby('task').validation.idxmax()].set_index('task')
@@ -448,7 +464,6 @@ def sweep_map(
     >>> activations = record(lm, examples, layers=[0, 10, 20, 29], positions=(-2, -1, 0))
     >>> table = sweep(activations)
     >>> sweep_map(table).round(2)
-    layer and position do not tell the cells apart: select rows of the table first
     position    -2    -1    0
     layer
     0         0.55  0.57  1.0

@@ -7,6 +7,7 @@ __all__ = ['list_tasks', 'from_texts', 'load_task', 'next_token_is', 'capitalise
            'compound', 'code_or_prose']
 
 # %% ../nbs/lessons/08-tasks.ipynb #5dfed9f8
+#| code-fold: true
 import ast
 import re
 import sysconfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING: # for whoever checks the types, and reads them
     from sparse_probing.sources import LM
 
 # %% ../nbs/lessons/08-tasks.ipynb #e4e4ebeb
+#| code-fold: true
 def read_rows(
     path:Path, # a `.csv.zst` file
     columns:list, # names of columns; all are read as text
@@ -49,6 +51,7 @@ def read_rows(
     return table.to_pandas()
 
 # %% ../nbs/lessons/08-tasks.ipynb #aebfd0bd
+#| code-fold: true
 @lru_cache(maxsize=1)
 def catalogue()->pd.DataFrame: # index name; columns file, source
     "Each set's file, and where it comes from, as the carrier's own table says."
@@ -66,6 +69,7 @@ def catalogue()->pd.DataFrame: # index name; columns file, source
     return sets.set_index(name)[name.notna().to_numpy()] # other rows of the table are headings
 
 # %% ../nbs/lessons/08-tasks.ipynb #56fc20ba
+#| code-fold: true
 LEFT_OUT = 'toxic_is', 'hate_hate', 'hate_offensive'
 MISFORMATTED = ('mis-formatted: one class is news of one sort, the other is no news but source '
                 'code, the same in agnews_0, agnews_1 and agnews_2')
@@ -84,6 +88,7 @@ def refusal(
     return '; '.join(filter(None, (REFUSED.get(name), number)))
 
 # %% ../nbs/lessons/08-tasks.ipynb #e251080a
+#| code-fold: true
 def faults(
     rows:pd.DataFrame, # columns prompt and target
 )->str: # empty where there are none
@@ -96,6 +101,7 @@ def faults(
     return '; '.join(f'{count} {what}' for what, count in counts.items() if count)
 
 # %% ../nbs/lessons/08-tasks.ipynb #91c99bf0
+#| code-fold: true
 @lru_cache(maxsize=1)
 def survey()->pd.DataFrame: # a row for each set
     "Read every set once, and keep what there is to say about it."
@@ -148,6 +154,7 @@ def list_tasks()->pd.DataFrame:
     return survey().copy()
 
 # %% ../nbs/lessons/08-tasks.ipynb #8fd44280
+#| code-fold: true
 SPARE = 8 # tokens at the cut, which are not used
 BETWEEN_WORDS = re.compile(r'(?<=\S) (?=\S)')
 
@@ -176,6 +183,7 @@ def last_tokens(
     return last
 
 # %% ../nbs/lessons/08-tasks.ipynb #6ad20c5e
+#| code-fold: true
 def validate_texts(
     texts:list, labels:list, # as many of both
     longest:int, # tokens to keep
@@ -239,10 +247,7 @@ def from_texts(
     >>> texts = ['I liked it.', 'Not for me.', 'I liked it.', 'Dull']
     >>> views = from_texts(texts, ['good', 'bad', 'good', 'bad'], lm)
     >>> views
-    1 texts and 0 labels: each text needs one label
-    there are no rows: give some texts and their labels
-    all 2 rows are of one class, '1': two or more are needed
-    text 1 is '', and not some text: leave such rows out
+    Examples(2 'bad', 2 'good'; 4 tokens at most, from 3 documents)
     """
     tokenizer = tokenizer_of(tokenizer)
     texts, labels = list(texts), [str(label) for label in labels]
@@ -260,6 +265,7 @@ def from_texts(
     return Examples(ids, length, length - 1, y, np.asarray(group), classes, tokenizer)
 
 # %% ../nbs/lessons/08-tasks.ipynb #cd250b17
+#| code-fold: true
 def draw_rows(
     labels:pd.Series, # class of each row
     n:int, # rows to draw of each class
@@ -340,6 +346,7 @@ def load_task(
     return from_texts(rows.prompt, rows.target, tokenizer, longest, bos=bos)
 
 # %% ../nbs/lessons/08-tasks.ipynb #241bc2ed
+#| code-fold: true
 def which(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made the tokens
@@ -361,6 +368,7 @@ def shift(
     return np.where(inside, values[place.clip(0, len(tokens) - 1)], np.zeros(1, values.dtype))
 
 # %% ../nbs/lessons/08-tasks.ipynb #87dbf4ca
+#| code-fold: true
 def word_start(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made the tokens
@@ -462,8 +470,10 @@ def capitalised(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM')->dict:
     >>> rules = {rule.__name__: rule(small, lm.tokenizer) for rule in (capitalised, number)}
     >>> {name: [lm.tokenizer.decode(small.ids[place]) for place in where]
     ...  for places in rules.values() for name, where in places.items()}
-    {'capitalised': ['Un', 'Ok'], 'lower case': [' in']}
-    {'number': ['1'], 'word': ['Un', ' in', 'Ok']}
+    {'capitalised': ['Un', 'Ok'],
+     'lower case': [' in'],
+     'number': ['1'],
+     'word': ['Un', ' in', 'Ok']}
     """
     tests = {'capitalised': lambda text: text[:1].isupper(),
              'lower case': lambda text: text[:1].islower()}
@@ -505,8 +515,10 @@ def number(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM')->dict:
     >>> rules = {rule.__name__: rule(small, lm.tokenizer) for rule in (capitalised, number)}
     >>> {name: [lm.tokenizer.decode(small.ids[place]) for place in where]
     ...  for places in rules.values() for name, where in places.items()}
-    {'capitalised': ['Un', 'Ok'], 'lower case': [' in']}
-    {'number': ['1'], 'word': ['Un', ' in', 'Ok']}
+    {'capitalised': ['Un', 'Ok'],
+     'lower case': [' in'],
+     'number': ['1'],
+     'word': ['Un', ' in', 'Ok']}
     """
     return words_that(tokens, tokenizer, {'number': str.isdecimal, 'word': str.isalpha})
 
@@ -644,6 +656,7 @@ def compound(tokens:Tokens, tokenizer:'PreTrainedTokenizerBase|LM', first:str, s
     return {'compound': np.flatnonzero(here & after), 'second alone': np.flatnonzero(here & ~after)}
 
 # %% ../nbs/lessons/08-tasks.ipynb #e6b630d8
+#| code-fold: true
 MODULES = ('argparse', 'bdb', 'calendar', 'cmd', 'codecs', 'configparser', 'copy', 'csv', 'difflib',
            'doctest', 'fractions', 'ftplib', 'gettext', 'heapq', 'imaplib', 'inspect', 'locale',
            'mailbox', 'optparse', 'pdb', 'pickletools', 'pydoc', 'random', 'shutil', 'smtplib',
@@ -702,6 +715,7 @@ def code_or_prose(
     >>> lm = load_lm()
     >>> library = code_or_prose(lm.tokenizer, n=60)
     >>> library
+    Examples(60 'code', 60 'prose'; 64 tokens at most, from 20 documents)
     """
     validate_whole(n=n, seed=seed)
     functions = list(library_functions())

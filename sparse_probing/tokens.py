@@ -6,6 +6,7 @@
 __all__ = ['token_id', 'Tokens', 'tokenize', 'find']
 
 # %% ../nbs/lessons/02-tokens.ipynb #8d150165
+#| code-fold: true
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING: # for whoever checks the types, and reads them
     from sparse_probing.sources import LM
 
 # %% ../nbs/lessons/02-tokens.ipynb #5842f4a8
+#| code-fold: true
 def tokenizer_of(
     tokenizer, # a transformers tokenizer, or an LM, which has one
 ): # the tokenizer; raises ValueError for anything else
@@ -37,6 +39,7 @@ def tokenizer_of(
                      'LM(model, tokenizer, name) joins the two')
 
 # %% ../nbs/lessons/02-tokens.ipynb #c6163841
+#| code-fold: true
 def control_tokens(
     tokenizer, # a transformers tokenizer
 )->dict: # number -> spelling
@@ -61,6 +64,7 @@ def encode(
     return [[i for k in ids for i in instead.get(k, (k,))] for ids in encoded]
 
 # %% ../nbs/lessons/02-tokens.ipynb #9edc2188
+#| code-fold: true
 def word_mark(
     tokenizer, # a transformers tokenizer
     pieces:list, # its vocabulary, as it stores it
@@ -76,6 +80,7 @@ def word_mark(
     return max(counts, key=counts.get) if any(counts.values()) else ''
 
 # %% ../nbs/lessons/02-tokens.ipynb #8146f9ea
+#| code-fold: true
 @lru_cache(maxsize=2)
 def read_vocabulary(
     tokenizer, # a transformers tokenizer
@@ -104,6 +109,7 @@ def token_texts(
     return read_vocabulary(tokenizer, len(tokenizer))
 
 # %% ../nbs/lessons/02-tokens.ipynb #56dc061d
+#| code-fold: true
 def text_ids(
     tokenizer, # a transformers tokenizer
     text:str, # such as ' the' or ' aardvark'
@@ -225,6 +231,7 @@ class Tokens:
         return f'Tokens({len(self):,} tokens in {len(self.starts):,} documents)'
 
 # %% ../nbs/lessons/02-tokens.ipynb #9cefdb62
+#| code-fold: true
 def validate_documents(
     documents:list, # whatever `tokenize` was given
 )->None: # raises ValueError for anything that has no text
@@ -300,6 +307,7 @@ def tokenize(
     return Tokens(np.concatenate(pieces), np.cumsum(lengths) - lengths)
 
 # %% ../nbs/lessons/02-tokens.ipynb #f3934ed8
+#| code-fold: true
 def added_in_front(
     tokenizer, # a transformers tokenizer
 )->list: # token numbers
@@ -335,6 +343,7 @@ def begins_anew(
                      for number, text in enumerate(token_texts(tokenizer))])
 
 # %% ../nbs/lessons/02-tokens.ipynb #3ef14a42
+#| code-fold: true
 SCRIPTS = ('Han', 'Hiragana', 'Katakana', 'Bopomofo', 'Yi', 'Thai', 'Lao', 'Khmer', 'Myanmar',
            'Tibetan', 'Tai_Le', 'New_Tai_Lue', 'Tai_Tham', 'Tai_Viet', 'Javanese', 'Balinese')
 UNSPACED = regex.compile(r'(?!\p{scx=Latin})[%s]' % ''.join(rf'\p{{scx={s}}}' for s in SCRIPTS))
@@ -359,6 +368,7 @@ def ends_word(
     return begins_anew(tokenizer) | np.array([text[:1] in other for text in texts])
 
 # %% ../nbs/lessons/02-tokens.ipynb #5ee78898
+#| code-fold: true
 def validate_tokens(
     tokens, # whatever stands in the place of `Tokens`
 )->None: # raises ValueError for anything else
@@ -368,6 +378,7 @@ def validate_tokens(
                      f'got {type(tokens).__name__} in their place')
 
 # %% ../nbs/lessons/02-tokens.ipynb #4919e857
+#| code-fold: true
 def first_letter(
     tokens:Tokens,
     tokenizer,
@@ -395,6 +406,7 @@ def whole_words(
     return whole
 
 # %% ../nbs/lessons/02-tokens.ipynb #t1d00003
+#| code-fold: true
 @dataclass
 class Spelled:
     "The text of a document, and where its tokens begin and end in it."
@@ -431,6 +443,7 @@ class Spelled:
         return (int(self.first[first]), last) if self.ends[last] == stop else None
 
 # %% ../nbs/lessons/02-tokens.ipynb #t1d00004
+#| code-fold: true
 @dataclass
 class Spans:
     "Where a target stands: the last token of each match, and how many tokens it has."
@@ -452,6 +465,7 @@ class Spans:
         return cls(place[order][new], width[order][new], sum(s.halves for s in several), example)
 
 # %% ../nbs/lessons/02-tokens.ipynb #f878a88b
+#| code-fold: true
 def search(
     tokens:Tokens,
     tokenizer, # a transformers tokenizer
@@ -475,6 +489,7 @@ def search(
     return Spans.join([Spans(np.array(place, int), np.array(width, int), halves, example)])
 
 # %% ../nbs/lessons/02-tokens.ipynb #t1d00005
+#| code-fold: true
 def is_pattern(target)->bool:
     "Whether a target is a compiled regular expression."
     return hasattr(target, 'finditer') and hasattr(target, 'pattern')
@@ -499,6 +514,7 @@ def validate_target(
     return [*spellings]
 
 # %% ../nbs/lessons/02-tokens.ipynb #a1542620
+#| code-fold: true
 def spans(
     tokens:Tokens, # where to look
     tokenizer, # the tokenizer that made the tokens, or an LM
@@ -570,5 +586,6 @@ def find(
     >>> documents = list(read_documents('wiki'))
     >>> tokens = tokenize(documents, tokenizer)
     >>> {text: len(find(tokens, tokenizer, text)) for text in (' the', ' an', ' aardvark')}
+    {' the': 22055, ' an': 1366, ' aardvark': 17}
     """
     return spans(tokens, tokenizer, target, whole_word).place

@@ -12,9 +12,11 @@ import pytest
 import sparse_probing
 from fastcore.docments import docments
 from helpers.house import BELOW_A_LESSON, BELOW_A_ROOM, NOTEBOOKS, ROOT, imports_of
+from helpers.answers import RIGHT
 from helpers.mistakes import MISTAKES
 
 from sparse_probing.course import checks
+from sparse_probing.course.lessons import TRACK, lesson_minutes
 
 
 def name(path): return str(path.relative_to(ROOT / 'nbs').with_suffix(''))
@@ -110,7 +112,9 @@ def test_a_title_and_a_question(path):
 @pytest.mark.parametrize('path', LESSONS, ids=name)
 def test_a_lesson_has_a_card(path):
     card = cells(path)[1][1]
-    assert 15 <= int(re.search(r'\*\*Minutes\*\* \| (\d+)', card)[1]) <= 40
+    read, exercises = lesson_minutes(path)
+    assert f'| **Minutes** | {read} to read, {exercises} for the exercises |' in card, 'make sync'
+    assert 10 <= read <= 25 and 30 <= exercises <= 65
     for row in ('Module', 'You have', 'You will (build|do)', 'You can then answer'):
         assert re.search(rf'\*\*{row}\*\*', card), row
 
@@ -240,20 +244,29 @@ def folded(path, number):
     return sources
 
 
-def exercise(path):
-    """Of a lesson's second exercise: the name of its check, the stub, and the solution."""
+def stubs(path):
+    """What is to be written in a lesson: for each the number, the name of its check, the stub."""
     code = [source for kind, source in section(path, 'Exercises') if kind == 'code']
-    stub = next(source for source in code if source.rstrip().endswith('... # your code'))
-    check = re.search(r'^(check_\w+)\(', '\n'.join(code), re.M)[1]
-    return check, stub, folded(path, 2)[0]
+    bare = [source for source in code if source.rstrip().endswith('... # your code')]
+    calls = re.findall(r'^(check_\w+)\(', '\n'.join(code), re.M)
+    return list(zip((2, 4), calls, bare, strict=False))
+
+
+WRITTEN = [(path, *stub) for path in LESSONS for stub in stubs(path)]
+BUILT = {4, 5, 6, 7, 9} # lessons in which the reader builds the heart of the module
+
+
+def asked_for(stub): return ast.parse(stub).body[-1]
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=name)
-def test_a_lesson_has_three_exercises(path):
+def test_a_lesson_has_its_exercises(path):
     sources = [source for kind, source in section(path, 'Exercises') if kind == 'markdown']
     parts = re.split(r'^### ', '\n'.join(sources), flags=re.M)[1:]
+    titles = ['predict', 'implement', 'investigate', *['build'] * (int(path.stem[:2]) in BUILT)]
     assert [part.splitlines()[0] for part in parts] == [
-        'Exercise 1: predict', 'Exercise 2: implement', 'Exercise 3: investigate']
+        f'Exercise {number}: {title}' for number, title in enumerate(titles, 1)]
+    assert len(stubs(path)) == len(titles) // 2
     for part in parts:
         assert re.search(r'\*Difficulty [123] of 3, \d+ minutes\.\*', part)
         assert part.count('<summary>Hint 1</summary>') == 1
@@ -276,44 +289,61 @@ def test_a_lesson_says_how_to_check(path):
     assert command in section(path, 'Exercises')[0][1]
 
 
-@pytest.mark.parametrize('path', LESSONS, ids=name)
-def test_a_solution_has_the_signature_asked_for(path):
-    _, stub, solution = exercise(path)
-    asked = ast.parse(stub).body[-1]
+@pytest.mark.parametrize('path, number, check, stub', WRITTEN)
+def test_a_solution_has_the_signature_asked_for(path, number, check, stub):
+    asked, solution = asked_for(stub), folded(path, number)[0]
     answered = next(node for node in ast.parse(solution).body
                     if isinstance(node, ast.FunctionDef) and node.name == asked.name)
     assert ast.unparse(answered.args) == ast.unparse(asked.args)
     assert ast.get_docstring(asked)
 
 
+@pytest.mark.parametrize('path, number, check, stub', WRITTEN)
+def test_a_solution_is_folded_and_checked(path, number, check, stub):
+    assert folded(path, number)[1].strip() == f'{check}({asked_for(stub).name})'
+
+
 @pytest.mark.parametrize('path', LESSONS, ids=name)
-def test_a_solution_is_folded_and_checked(path):
-    check, stub, _ = exercise(path)
-    assert folded(path, 2)[1].strip() == f'{check}({ast.parse(stub).body[-1].name})'
+def test_all_solutions_are_folded(path):
     assert folded(path, 3)
     code = [source for kind, source in section(path, 'Solutions') if kind == 'code']
-    assert set(code) <= {*folded(path, 2), *folded(path, 3)}
+    assert set(code) <= {source for number in (2, 3, 4) for source in folded(path, number)}
 
 
-@pytest.mark.parametrize('path', LESSONS, ids=name)
-def test_a_check_rejects_the_stub_and_plausible_mistakes(path):
-    check, stub, _ = exercise(path)
-    judge, space = getattr(checks, check), {}
+@pytest.mark.parametrize('path, number, check, stub', WRITTEN)
+def test_an_untouched_stub_is_told_so(path, number, check, stub):
+    space = {}
     exec(compile('from __future__ import annotations\n' + stub, 'stub', 'exec'), space)
-    unanswered = space[ast.parse(stub).body[-1].name]
-    assert len(MISTAKES[check]) >= 2
-    for wrong in [unanswered, *MISTAKES[check]]:
-        with pytest.raises(checks.NotYet, match='Hint: .+'): judge(wrong)
+    with pytest.raises(checks.NotYet, match='is still the stub. Hint: .+'):
+        getattr(checks, check)(space[asked_for(stub).name])
+
+
+@pytest.mark.parametrize('check, wrong', [(check, wrong) for check, answers in MISTAKES.items()
+                                          for wrong in answers])
+def test_a_check_rejects_a_plausible_mistake(check, wrong):
+    with pytest.raises(checks.NotYet, match='Hint: .+'): getattr(checks, check)(wrong)
+
+
+@pytest.mark.parametrize('check, right', [(check, right) for check, answers in RIGHT.items()
+                                          for right in answers])
+def test_a_check_accepts_a_right_answer_in_another_style(check, right):
+    getattr(checks, check)(right)
 
 
 def test_a_check_never_holds_its_answer():
-    asked = {ast.parse(exercise(path)[1]).body[-1].name for path in LESSONS}
+    asked = {asked_for(stub).name for _, _, _, stub in WRITTEN}
     assert asked & set(definitions(ROOT / 'nbs/course/checks.ipynb')) == set()
 
 
 def test_every_check_has_an_exercise_and_mistakes():
     of_module = {n for n in checks.__all__ if n.startswith('check_')}
-    assert {exercise(path)[0] for path in LESSONS} == set(MISTAKES) == of_module
+    assert {check for _, _, check, _ in WRITTEN} == set(MISTAKES) == set(RIGHT) == of_module
+    assert all(len(answers) >= 5 for answers in MISTAKES.values())
+
+
+def test_the_two_hour_track_is_two_hours():
+    track = [lesson_minutes(path)[0] for path in LESSONS if int(path.stem[:2]) in TRACK]
+    assert len(track) == len(TRACK) and 105 <= sum(track) <= 125
 
 
 @pytest.mark.parametrize('path', SELF_TESTS, ids=name)

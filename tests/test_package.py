@@ -247,7 +247,8 @@ def wheel(tmp_path_factory): return build_wheel(tmp_path_factory.mktemp('wheel')
 
 def test_a_wheel_carries_the_modules_and_the_lessons(wheel):
     files = {name for name in ZipFile(wheel).namelist() if '.dist-info/' not in name}
-    lessons = {f'sparse_probing/lessons/{path.name}' for path in (ROOT / 'nbs/lessons').iterdir()
+    lessons = {f'sparse_probing/{folder}/{path.name}' for folder in ('lessons', 'selftest')
+               for path in (ROOT / f'nbs/{folder}').iterdir()
                if path.suffix in ('.ipynb', '.parquet')}
     package = {str(path.relative_to(ROOT)) for path in (ROOT / 'sparse_probing').rglob('*.py')}
     assert files == lessons | package

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+from sparse_probing.course.lessons import lesson_minutes, lesson_paths
 from sparse_probing.course.runs import fenced
 
 ROOT = Path(__file__).parent.parent
@@ -110,12 +111,21 @@ def export(root: Path = ROOT) -> None:
     document(root)
 
 
+def write_minutes(path: Path) -> None:
+    """Put on the card of a lesson how long it takes."""
+    text, (read, exercises) = path.read_text(), lesson_minutes(path)
+    row = rf'\g<1>{read} to read, {exercises} for the exercises |'
+    path.write_text(re.sub(r'(\| \*\*Minutes\*\* \| )[^|]*\|', row, text, count=1))
+
+
 def sync() -> None:
     """Export the modules, execute every notebook in place, and write the README."""
     export()
+    for path in lesson_paths(): write_minutes(path)
     for notebook in NOTEBOOKS:
         print(notebook.relative_to(ROOT), flush=True)
         execute_apart(notebook, notebook)
+    export() # the examples of the docstrings show what the notebooks gave
     for path, content in readme(ROOT / 'nbs/index.ipynb').items():
         (ROOT / path).parent.mkdir(exist_ok=True)
         (ROOT / path).write_bytes(content)
