@@ -98,7 +98,7 @@ def with_links(
 # %% ../../nbs/course/lessons.ipynb #e17d0006
 NOTE = ('*A copy to work in.* Lines that begin with `#|` are for the page of the lesson: pass over '
         'them. A folded cell holds what is needed and not explained; the bar on its left opens '
-        'it. Words of this course are explained in the [glossary](../reference/glossary.ipynb).')
+        f'it. Words of this course are in the [glossary]({SITE}/reference/glossary.html).')
 WRITE = '# Write down what you expect, between the quotes, and run the cell.'
 PREDICTION = f"{WRITE}\nfrom sparse_probing.course.checks import predict\npredict('')"
 TO_RUN = '<em>Run the folded cell here for the answer, once you have written down your own.</em>'
@@ -110,8 +110,7 @@ def added_cells(
     new_code, new_text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     if '| **Minutes** |' in source: return [new_text(NOTE)]
     if source.startswith(('## Predict first', '### Exercise 1')): return [new_code(PREDICTION)]
-    if re.match('### Exercise . investigate', source.replace(':', '')):
-        return [new_code('# your code')]
+    if source.startswith('### Exercise 3'): return [new_code('# your code')]
     return []
 
 def begin_code(
