@@ -620,7 +620,7 @@ def harvest(
     source : str
         'wiki', 'news', 'fineweb', or a file, folder or glob of Parquet, JSONL or text.
     lm : LM
-        A model, as `load_lm` gives it; workers load it by its name.
+        A model that `load_lm` gave; workers load it by its name.
     targets : Mapping|Callable
         Class -> text, pattern, list of these, n for every n-th; or a rule.
     layers : int|Sequence[int]

@@ -323,14 +323,7 @@ def load_task(
     >>> from sparse_probing import load_lm, load_task
     >>> lm = load_lm()
     >>> people = load_task('hist_fig_ismale', lm.tokenizer, n=100)
-    >>> people.show(each=2, width=24)
     >>> people
-    0:
-                     Empress[ Liu]
-                      Salome[ I]
-    1:
-            Georg Rafael Don[ner]
-                     Li Shiz[hen]
     Examples(100 '0', 100 '1'; 20 tokens at most, from 199 documents)
     """
     if name in LEFT_OUT:

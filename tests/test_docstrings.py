@@ -16,7 +16,7 @@ from tools.sync import ROOT
 PUBLIC = {**sparse_probing.PUBLIC, 'plots': plots.__all__}
 NAMES = [(module, name) for module, names in PUBLIC.items() for name in names]
 # A word that points to another line: each line is read alone, as in the hover of an editor.
-ELSEWHERE = r'^(Its?|Theirs?|Them|Another)\b|\bafter it\b|\bthe same as\b|\bas (in )?`'
+ELSEWHERE = r'^(Its?|Theirs?|Them|Another)\b|\bafter it\b|\bthe same as\b|\b(?<!such )as (in )?`'
 LESSON = r'(Taught in lesson \d+, .+|Explained in .+): https://\S+/(lessons|lib)/[\w-]+\.html'
 
 
