@@ -565,7 +565,7 @@ def score_map(grid:'pd.DataFrame', score:str='ROC-AUC', marked:tuple=None, ax:Ax
     >>> ax = score_map(pd.DataFrame([[.5, 1.], [.6, .9], [np.nan, .8]], layers, positions), marked=(0, 0))
     """
     rows, columns = grid.shape
-    ax = ax or plt.subplots(figsize=(1.8 + max(5, .62 * columns), max(2.4, 1 + .26 * rows)))[1]
+    ax = ax or plt.subplots(figsize=(1.8 + max(5, .62 * columns), max(2.4, 1 + .2 * rows)))[1]
     values = grid.to_numpy(float)
     low = min(.5, np.nanmin(values))
     image = ax.imshow(values, aspect='auto', cmap='cividis', vmin=low, vmax=1)
@@ -767,7 +767,7 @@ def size_curves(table:'pd.DataFrame', axes:Sequence[Axes]=None)->np.ndarray:
     labels = 'ROC-AUC on other documents', 'neurons chosen', 'neurons in common, percent'
     for ax, label in zip(axes, labels):
         ax.set(xscale='log', xlabel='examples of each class', ylabel=label)
-        ax.set_xticks(sizes, [f'{n:,}' for n in sizes])
+        ax.set_xticks(sizes, [f'{n:,}' for n in sizes], rotation=45)
         ax.minorticks_off()
     axes[1].set_ylim(bottom=0)
     axes[2].set_ylim(0, 100)

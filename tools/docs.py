@@ -78,8 +78,20 @@ def processed() -> Path:
     folder = proc_nbs(n_workers=0, force=True)
     host = f'{settings.doc_host}{settings.doc_baseurl}/'
     for notebook in folder.rglob('*.ipynb'):
-        notebook.write_text(notebook.read_text().replace(host, '/'))
+        notebook.write_text(name_folds(notebook.read_text().replace(host, '/')))
     return folder
+
+
+def name_folds(text: str) -> str:
+    """A notebook whose folded cells say what they hold: the names they define, or the imports."""
+    notebook = json.loads(text)
+    for cell in notebook['cells']:
+        source = ''.join(cell['source'])
+        if not re.search(r'^#\| *code-fold: *true', source, re.M): continue
+        names = re.findall(r'^(?:def|class) (\w+)|^([A-Z_]+) = ', source, re.M)
+        title = ', '.join(filter(None, (name for pair in names for name in pair))) or 'Imports'
+        cell['source'] = re.sub(r'(#\| *code-fold: *true\n)', rf'\1#| code-summary: {title}\n', source)
+    return json.dumps(notebook)
 
 
 def write_search(out: Path) -> None:
