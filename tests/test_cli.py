@@ -163,13 +163,35 @@ def home(tmp_path_factory):
     return folder
 
 
+def test_the_links_of_copies_lead_to_copies_or_to_the_site(home):
+    folder = home / 'my-lessons'
+    copies = sorted(folder.glob('*.ipynb'))
+    assert {path.stem[:9] for path in copies} >= {'00-tour', 'self-test'}
+    for path in copies:
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type != 'markdown': continue
+            for link in re.findall(r'\]\(([^)\s]+)\)', re.sub(r'`[^`]*`', '', cell.source)):
+                if link.startswith(('http', '#')): continue
+                assert (folder / link.partition('#')[0]).is_file(), f'{path.name}: {link}'
+
+
+def test_a_prediction_comes_back_beside_the_answer(home):
+    copy = nbformat.read(home / 'my-lessons/03-examples.ipynb', 4)
+    sources = [cell.source for cell in copy.cells]
+    places = [k for k, source in enumerate(sources) if source.endswith("predict('')")]
+    assert len(places) == 2 and sources[places[0] - 1].startswith('## Predict first')
+    answers = [cell for cell in copy.cells if cell.source.startswith('#| echo: false')]
+    assert all('Run this cell' in str(cell.outputs) for cell in answers) and len(answers) == 2
+
+
 @pytest.fixture(scope='module')
 def lesson_3(home): return nbformat.read(home / 'my-lessons/03-examples.ipynb', 4)
 
 
 def test_a_copy_is_a_lesson_to_work_in(home, lesson_3):
     assert {path.suffix for path in (home / 'my-lessons').iterdir()} == {'.ipynb', '.parquet', ''}
-    assert not any(cell.get('outputs') for cell in lesson_3.cells)
+    shown = [str(cell.outputs) for cell in lesson_3.cells if cell.get('outputs')]
+    assert all('Run this cell for the answer' in text for text in shown)
     assert not any('::::' in cell.source for cell in lesson_3.cells)
 
 
@@ -177,7 +199,7 @@ def test_a_copy_that_is_not_answered_gets_a_hint(home, lesson_3):
     run = call('check', 3, '--folder', home / 'my-lessons')
     printed = ' '.join(run.stdout.replace('│', ' ').split())
     assert run.returncode == 1
-    assert 'it returned nothing. Hint:' in printed, printed
+    assert 'is still the stub. Hint:' in printed, printed
     assert 'code cell' not in printed, 'every other cell of the copy runs'
 
 
