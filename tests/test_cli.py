@@ -236,12 +236,12 @@ def test_a_check_is_called_from_everywhere(answered, folder, words):
     run = call('check', *(word.replace('HOME', str(answered)) for word in words),
                cwd=answered / folder, PATH=f'{COMMAND.parent}:{os.environ["PATH"]}')
     assert run.returncode == 0, run.stdout + run.stderr
-    assert 'match_by_document: all 5 cases right' in run.stdout
+    assert 'match_by_document: all 7 cases right' in run.stdout
 
 
 def test_a_notebook_that_asks_for_its_own_check_is_judged_once(answered):
     answers = [answer for _, answer in run_checks(answered / 'my-lessons/03-examples.ipynb')]
-    assert answers == ['passed, match_by_document: all 5 cases right']
+    assert answers == ['passed, match_by_document: all 7 cases right']
 
 
 def test_a_check_inside_of_a_check_ends_at_once(answered):

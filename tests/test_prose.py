@@ -85,9 +85,9 @@ def test_a_number_that_was_changed_is_found_in_most_places():
             source = ''.join(cell['source'])
             for number in set(NUMBER.findall(ASIDE.sub(' ', source))):
                 if len(re.sub(r'\D', '', number)) < 2 or number not in source: continue
-                wrong = number[:-1] + '%' if number.endswith('%') else number
-                digit = re.search(r'\d(?=\D*$)', wrong)
-                changed = wrong[:digit.start()] + str((int(digit[0]) + 3) % 10) + wrong[digit.end():]
+                digit = re.search(r'\d(?=\D*$)', number)
+                other = str((int(digit[0]) + 3) % 10)
+                changed = number[:digit.start()] + other + number[digit.end():]
                 kept, cell['source'] = cell['source'], [source.replace(number, changed)]
                 tried += 1
                 found += bool(unfounded(notebook))

@@ -90,7 +90,8 @@ def name_folds(text: str) -> str:
         if not re.search(r'^#\| *code-fold: *true', source, re.M): continue
         names = re.findall(r'^(?:def|class) (\w+)|^([A-Z_]+) = ', source, re.M)
         title = ', '.join(filter(None, (name for pair in names for name in pair))) or 'Imports'
-        cell['source'] = re.sub(r'(#\| *code-fold: *true\n)', rf'\1#| code-summary: {title}\n', source)
+        summary = rf'\1#| code-summary: {title}\n'
+        cell['source'] = re.sub(r'(#\| *code-fold: *true\n)', summary, source)
     return json.dumps(notebook)
 
 
@@ -131,7 +132,10 @@ def colab_copy(path: Path, settings):
 
 def fold_in_colab(cell) -> None:
     """Fold a cell: Colab knows a fold by a title and `cellView`."""
-    title = 'Answer' if cell.source.startswith('#| echo') else 'Solution'
+    is_needed = re.search(r'^#\| *(code-fold|hide|default_exp)', cell.source, re.M)
+    title = 'Needed, and not explained here' if is_needed else 'Solution'
+    if cell.source.startswith('#| echo'): title = 'Answer'
+    cell.outputs = []
     cell.metadata['cellView'] = 'form'
     cell.source = f'#@title {title}\n{cell.source}'
 
