@@ -331,10 +331,12 @@ def top_contexts(
 
     Examples
     --------
+    >>> from datatrove.data import Document
     >>> from itertools import islice
     >>> from sparse_probing import load_lm, read_documents, tokenize, top_contexts
     >>> lm = load_lm()
-    >>> tokens = tokenize(islice(read_documents(), 5, 8), lm)
+    >>> articles = islice(read_documents(), 5, 8)
+    >>> tokens = tokenize((Document(article.text[:24_000], article.id) for article in articles), lm)
     >>> table = top_contexts(lm, tokens, 3, 938, k=5)
     """
     validate_whole(layer=layer)

@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tqdm.auto import tqdm
 
+import sparse_probing
 from .activations import (
     Activations, load_activations, record, save_activations, whole_numbers)
 from .examples import Examples, contrast, places_at
@@ -575,8 +576,9 @@ class Study:
 #| code-fold: true
 def versions()->dict: # name -> version
     "The versions that decide a number."
-    packages = 'sparse_probing', 'torch', 'transformers', 'scikit-learn', 'numpy'
-    return {'python': platform.python_version()} | {name: version(name) for name in packages}
+    own = {'python': platform.python_version(), 'sparse_probing': sparse_probing.__version__}
+    packages = 'torch', 'transformers', 'scikit-learn', 'numpy'
+    return own | {name: version(name) for name in packages}
 
 def about(
     climb:Climb,

@@ -7,15 +7,17 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import sparse_probing
 from bs4 import BeautifulSoup
 from helpers.disks import mounted
 
-from sparse_probing import Tokens, contrast, record
+from sparse_probing import Tokens, contrast, record, studies
 from sparse_probing.studies import GIVES_AWAY, SCORE, Request, study, token_floor
 
 COMMAND = Path(sys.executable).with_name('sparse-probing')
@@ -169,6 +171,14 @@ def test_a_study_needs_a_model_and_rows(lm, article):
     for rows, message in ((slice(0, 3), 'wo'), (article.examples.y == 0, 'wo')):
         few = replace(article, X=article.X[rows], examples=article.examples[rows])
         with pytest.raises(ValueError, match=message): study(lm, few)
+
+
+def test_a_package_that_was_not_installed_has_its_version_all_the_same(monkeypatch):
+    def of_others(name):
+        if name == 'sparse_probing': raise PackageNotFoundError(name)
+        return version(name)
+    monkeypatch.setattr(studies, 'version', of_others)
+    assert studies.versions()['sparse_probing'] == sparse_probing.__version__
 
 
 def finished(out): return out / 'study.html'
