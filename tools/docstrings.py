@@ -14,10 +14,10 @@ from pathlib import Path
 
 import sparse_probing
 from sparse_probing import plots
+from sparse_probing.course.lessons import SITE
 from tools.examples import examples, module_of
 
 WIDTH = 100
-SITE = 'https://sparse-probing.github.io/sparse_probing'
 NEWS = re.compile(r'(?:^|;? ?\b)(raises|warns) ') # where a return comment turns to errors
 FUNCTIONS = ast.FunctionDef, ast.AsyncFunctionDef
 

@@ -171,7 +171,9 @@ def check_find_phrase(
             'a phrase may be as long as its document')
     compare(lambda *a: len(find_phrase(*a)), (near, [75, 1]), 0,
             case + '[75, 1]: number of places', 'behind the last token there is nothing')
-    print('find_phrase: all 11 cases right')
+    compare(lambda *a: len(find_phrase(*a)), (near, [75, 57]), 0,
+            case + '[75, 57]: number of places', 'behind the end the beginning does not follow')
+    print('find_phrase: all 12 cases right')
 
 # %% ../../nbs/course/checks.ipynb #e17c0001
 def judge_draws(
@@ -315,15 +317,17 @@ def check_document_interval(
             'is it about four standard errors wide?',
             'here documents are rows, and 95% of the draws are to lie inside')
     many, sizes = np.repeat(np.arange(40), np.tile([1, 9], 20)), np.tile([1, 9], 20)
-    compare(lambda *rows: min(document_interval(*rows)) > .8,
-            (np.repeat(sizes > 1, sizes), many), True,
-            'twenty documents of nine right rows, twenty of one wrong row: '
-            'is the lower end above 0.8?', 'a document weighs as many rows as it has')
+    low, high = document_interval(np.repeat(sizes > 1, sizes), many)
+    case = 'twenty documents of nine right rows, twenty of one wrong row: '
+    compare(lambda: bool(low > .8), (), True, case + 'is the lower end above 0.8?',
+            'a document weighs as many rows as it has')
+    compare(lambda: bool(high < .965), (), True, case + 'is the upper end below 0.965?',
+            'a long document is drawn as often as a short one')
     judge_resamples(document_interval, lone)
     names = np.repeat(['b', 'a'], 10)
     compare(lambda: tuple(document_interval(right, names)), (), (0, 1),
             'the first case with documents named b and a', 'a document may have any name')
-    print('document_interval: all 8 cases right')
+    print('document_interval: all 9 cases right')
 
 # %% ../../nbs/course/checks.ipynb #e17e0500
 def check_split_by_document(
@@ -457,6 +461,9 @@ def check_one_error_choice(
         ([[.5, .7435, .7, .6], [.5, .7435, .8, .6], [.5, .7435, .9, .6]], 1.,
          'the error is .0577 with k - 1 in the denominator: .7435 is above .7423'),
         ([[.5, .9, .9, .9], [.5, .9, .9, .9]], 1., 'of equal means the smallest C is the best'),
+        ([[.7, .8, .5, .6], [.7, .8, .5, 1.]], 1., 'and its error counts, which is 0 here'),
+        ([[.1, .75, .85, .8], [.1, .75, .95, .8]], 10.,
+         'the spread over the folds at the best C, not over all scores'),
         ([[.9, .5, .6, .7], [.9, .5, .6, .7]], .1, 'the best may stand first'),
         ([[.5, .81, .6, 1.], [.7, .81, .6, .8]], 1., 'one in the middle may be below the band'),
         ([[.2, .8, .5, .9], [.9, .8, .5, .7]], 1., 'the error at the best C, not at each C')]
@@ -522,6 +529,27 @@ def check_shared_neurons(
             'each pair of different folds counts once, also where two folds agree')
     print('shared_neurons: all 5 cases right')
 
+# %% ../../nbs/course/checks.ipynb #e17c0004
+def judge_unequal_classes(
+    ranks, # takes neurons, and the classes as `y`; gives their order
+)->None: # raises NotYet
+    "Judge what a ranking makes of a small and a large class."
+    y = np.repeat([0, 1], [2, 8])
+    rare = [0., 2., 3., 3., 3., 3., 3., 3., 3., 3.1]   # the small class varies: t = 2.01
+    common = [1., 1.1, 0., 2., 4., 6., 8., 2., 4., 6.] # the large one does: t = 3.16
+    compare(lambda: ranks(rare, common, y=y), (), [1, 0],
+            f'neurons {rare} and {common}, 2 rows of class 0 and 8 of class 1',
+            'each variance is divided by the number of rows of its own class')
+    perfect = [1., 1., 2., 2., 2., 2., 2., 2., 2., 2.]
+    compare(lambda: ranks(common, perfect, y=y), (), [1, 0],
+            f'neurons {common} and {perfect}, the same classes',
+            'one value in each class, and not the same: t is infinite')
+    y = np.repeat([0, 1], [2, 6])
+    rare, common = [0., 2.] + 6 * [3.], [1., 1., .5, 1., 3., 3., 5., 5.5] # t = 2 and 2.4
+    compare(lambda: ranks(rare, common, y=y), (), [1, 0],
+            f'neurons {rare} and {common}, 2 rows of class 0 and 6 of class 1',
+            'n - 1 in the denominators of the variances')
+
 # %% ../../nbs/course/checks.ipynb #e17e0900
 def check_rank_by_t(
     rank_by_t, # the learner's function
@@ -546,13 +574,8 @@ def check_rank_by_t(
                 f'neurons {flat}, {far}, {same} and {clean}', 'a constant neuron comes last')
     compare(ranks, (clean, far, clean, clean), [0, 2, 3, 1], f'{clean} three times, {far} second',
             'of equal ones the lower number first: `kind="stable"`')
-    y = np.repeat([0, 1], [2, 8])
-    rare = [0., 2., 3., 3., 3., 3., 3., 3., 3., 3.1]   # the small class varies: t = 2.01
-    common = [1., 1.1, 0., 2., 4., 6., 8., 2., 4., 6.] # the large one does: t = 3.16
-    compare(lambda: ranks(rare, common, y=y), (), [1, 0],
-            f'neurons {rare} and {common}, 2 rows of class 0 and 8 of class 1',
-            'each variance is divided by the number of rows of its own class')
-    print('rank_by_t: all 5 cases right')
+    judge_unequal_classes(ranks)
+    print('rank_by_t: all 7 cases right')
 
 # %% ../../nbs/course/checks.ipynb #1de930c6
 def check_margin_of_choice(
@@ -579,7 +602,11 @@ def check_margin_of_choice(
     compare(margin, square, .1, 'the same as a table of two by two', 'any shape will do')
     compare(margin, (np.array([.5, .9]), np.array([.8, .3])), .5,
             case.format([.5, .9], [.8, .3]), 'the difference of two test scores')
-    print('margin_of_choice: all 5 cases right')
+    apart = np.array([np.nan, .6, .9, .7]), np.array([.8, .5, .6, np.nan])
+    compare(margin, apart, 0., case.format(*apart), 'the two scores of a cell belong together')
+    below = np.array([-.3, np.nan, -.1]), np.array([-.2, .5, -.4])
+    compare(margin, below, .2, case.format(*below), 'a missing score is not 0; scores may be below')
+    print('margin_of_choice: all 7 cases right')
 
 # %% ../../nbs/course/checks.ipynb #c13a0002
 def check_largest_places(

@@ -156,7 +156,8 @@ def ranked_by_loop(X, y):
     def size(j):
         low, high = X[y == 0, j], X[y == 1, j]
         error = sqrt(low.var(ddof=1) / len(low) + high.var(ddof=1) / len(high))
-        return abs(high.mean() - low.mean()) / error if error else -1.
+        apart = abs(high.mean() - low.mean())
+        return apart / error if error else np.inf if apart else -1.
     return sorted(range(X.shape[1]), key=size, reverse=True)
 
 

@@ -791,6 +791,54 @@ def ranked_by_welch(X, y):
                                                             + high.var(0, ddof=1) / len(high)))
 
 
+def wraps_around(tokens, ids):
+    # the end of the corpus goes on at its beginning
+    on = np.all([np.roll(tokens.ids, -k) == number for k, number in enumerate(ids)], axis=0)
+    last = (np.flatnonzero(on) + len(ids) - 1) % len(tokens.ids)
+    return np.flatnonzero(on)[tokens.document_of(np.flatnonzero(on)) == tokens.document_of(last)]
+
+
+def long_ones_favoured(right, group, resamples=1000, seed=0):
+    # a document is drawn as often as it has rows
+    rng, documents = np.random.default_rng(seed), np.unique(group)
+    rows = {document: right[group == document] for document in documents}
+    shares = [np.concatenate([rows[name] for name in rng.choice(group, len(documents))]).mean()
+              for _ in range(resamples)]
+    return tuple(np.quantile(shares, [.025, .975]))
+
+
+def drops_missing_apart(validation, test):
+    # the two scores of a cell no longer stand together
+    validation, test = validation[~np.isnan(validation)], test[~np.isnan(test)]
+    return test.max() - test[min(validation.argmax(), len(test) - 1)]
+
+
+def missing_in_either_is_zero(validation, test):
+    # better than a score below 0
+    missing = np.isnan(validation) | np.isnan(test)
+    validation, test = np.where(missing, 0, validation), np.where(missing, 0, test)
+    return test.max() - test.ravel()[validation.argmax()]
+
+
+def spread_of_all(C, scores):
+    # over all scores, not over the folds at the best
+    return within(C, scores, scores.std(ddof=1) / len(scores) ** .5)
+
+
+def n_in_denominator(X, y):
+    # the variance of the rows that are there
+    low, high = class_parts(X, y)
+    return ranked(abs(high.mean(0) - low.mean(0))
+                  / np.sqrt(low.var(0) / len(low) + high.var(0) / len(high)))
+
+
+def perfect_last(X, y):
+    # no spread in either class is taken for a constant
+    low, high = class_parts(X, y)
+    error = np.sqrt(low.var(0, ddof=1) / len(low) + high.var(0, ddof=1) / len(high))
+    return ranked(np.where(error > 0, abs(high.mean(0) - low.mean(0)) / error, -1))
+
+
 MISTAKES = {
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows, medians, spread_within,
                           threshold_first],
@@ -798,9 +846,10 @@ MISTAKES = {
                               by_key(lambda text: text.strip().lower()),
                               by_key(lambda text: text[:20]), by_key(len), neighbours_only],
     'check_find_phrase': [crosses_documents, first_token_only, place_of_the_last, skips_overlaps,
-                          as_text(''), as_text(' '), stops_early],
+                          as_text(''), as_text(' '), stops_early, wraps_around],
     'check_margin_of_choice': [of_two_maxima, above_the_average, skips_missing_one_by_one,
-                               best_of_validation, fills_with_zero],
+                               best_of_validation, fills_with_zero, drops_missing_apart,
+                               missing_in_either_is_zero],
     'check_match_by_document': [balances_overall, takes_the_first, with_replacement,
                                 random_for_one_class, not_sorted, one_of_each],
     'check_largest_places': [within_portions, by_size, later_of_equals, without_first_tokens,
@@ -811,17 +860,17 @@ MISTAKES = {
     'check_outputs_of': [leaves_hooks, leaves_hooks_on_failure, what_enters, in_running_order,
                          removes_all_hooks, a_pass_each],
     'check_document_interval': [draws_rows, averages_documents, ninety_percent, ignores_resamples,
-                                ignores_seed, numbers_as_counts],
+                                ignores_seed, numbers_as_counts, long_ones_favoured],
     'check_split_by_document': [splits_rows, share_of_documents, in_order_of_numbers,
                                 sides_exchanged, without_the_last, one_too_many],
     'check_entry_order': [by_neuron_number, positive_only, until_it_first_leaves, last_of_grid,
                           numbers_for_C],
     'check_one_error_choice': [best_only, deviation_not_error, with_k, error_at_each,
-                               largest_within, down_from_the_best],
+                               largest_within, last_of_the_best, down_from_the_best, spread_of_all],
     'check_shared_neurons': [over_their_union, with_themselves, place_by_place, counts_once,
                              over_all_neurons, leaves_out_twins],
     'check_rank_by_t': [without_error, signed, pooled, constants_first, worst_first,
-                        variances_exchanged],
+                        variances_exchanged, n_in_denominator, perfect_last],
     'check_seen_before': [across_documents, any_repeat, same_as_the_last, pairs_that_collide,
                           pairs_with_factor(10_000), pairs_with_factor(100_000)],
     'check_tokens_run': [runs_nothing_twice, runs_full_chunks, runs_one_more, without_floor,
