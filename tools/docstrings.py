@@ -58,35 +58,33 @@ class Source:
         return match[1].strip() if match else ''
 
 
+def in_order(args: ast.arguments) -> list[tuple]:
+    """(stars, parameter, default) as they stand; a bare star or slash has no parameter."""
+    plain = [*args.posonlyargs, *args.args]
+    defaults = [None] * (len(plain) - len(args.defaults)) + args.defaults
+    triples = [('', *pair) for pair in zip(plain, defaults)]
+    if args.posonlyargs: triples.insert(len(args.posonlyargs), ('/', None, None))
+    if args.vararg or args.kwonlyargs: triples.append(('*', args.vararg, None))
+    triples += [('', *pair) for pair in zip(args.kwonlyargs, args.kw_defaults)]
+    if args.kwarg: triples.append(('**', args.kwarg, None))
+    return triples
+
+
 def parameters(source: Source, function) -> list[tuple]:
     """(name with its stars, type, default, comment) of every parameter but `self`."""
-    args = function.args
-    ordered = [*args.posonlyargs, *args.args]
-    defaults = [None] * (len(ordered) - len(args.defaults)) + args.defaults
-    pairs = [('', arg, default) for arg, default in zip(ordered, defaults)]
-    if args.vararg: pairs.append(('*', args.vararg, None))
-    pairs += [('', arg, default) for arg, default in zip(args.kwonlyargs, args.kw_defaults)]
-    if args.kwarg: pairs.append(('**', args.kwarg, None))
     return [(stars + arg.arg, arg.annotation and source.segment(arg.annotation),
              default and source.segment(default), source.comment(default or arg))
-            for stars, arg, default in pairs if arg.arg not in ('self', 'cls')]
+            for stars, arg, default in in_order(function.args)
+            if arg and arg.arg not in ('self', 'cls')]
 
 
 def signature(source: Source, function) -> list[str]:
     """The parameters as they stand in a signature, without comments."""
-    args, words = function.args, []
-    def word(arg, default=None, stars=''):
+    def word(stars, arg, default):
+        if not arg: return stars
         kind = f':{source.segment(arg.annotation)}' if arg.annotation else ''
         return f'{stars}{arg.arg}{kind}' + (f'={source.segment(default)}' if default else '')
-    ordered = [*args.posonlyargs, *args.args]
-    defaults = [None] * (len(ordered) - len(args.defaults)) + args.defaults
-    words = [word(*pair) for pair in zip(ordered, defaults)]
-    if args.posonlyargs: words.insert(len(args.posonlyargs), '/')
-    if args.vararg: words.append(word(args.vararg, stars='*'))
-    elif args.kwonlyargs: words.append('*')
-    words += [word(*pair) for pair in zip(args.kwonlyargs, args.kw_defaults)]
-    if args.kwarg: words.append(word(args.kwarg, stars='**'))
-    return words
+    return [word(*triple) for triple in in_order(function.args)]
 
 
 def header(source: Source, function) -> str:
