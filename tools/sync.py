@@ -14,6 +14,7 @@ from sparse_probing.course.runs import fenced
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted(path for path in (ROOT / 'nbs').rglob('*.ipynb')
                    if '.ipynb_checkpoints' not in path.parts)
+API = ROOT / 'nbs/reference/api.ipynb'
 FIGURES = 'nbs/figures'
 # No progress bars, and what is printed is as wide everywhere.
 QUIET = {'TQDM_DISABLE': '1', 'COLUMNS': '120', 'TERM': 'dumb'}
@@ -125,7 +126,8 @@ def sync() -> None:
     for notebook in NOTEBOOKS:
         print(notebook.relative_to(ROOT), flush=True)
         execute_apart(notebook, notebook)
-    export() # the examples of the docstrings show what the notebooks gave
+    export() # the examples of the docstrings show what the notebooks gave,
+    execute_apart(API, API) # and the API page what the docstrings say
     for path, content in readme(ROOT / 'nbs/index.ipynb').items():
         (ROOT / path).parent.mkdir(exist_ok=True)
         (ROOT / path).write_bytes(content)
