@@ -80,8 +80,8 @@ def test_every_parameter_is_explained_with_its_type_and_default(module, name):
         own = [of for of in takes if of.name != 'self']
         if inspect.isclass(thing) and function is thing and '__init__' not in vars(thing): continue
         lines = section(function.__doc__, 'Parameters')
-        said = {line.partition(' : ')[0].lstrip('*'): (line, after.strip())
-                for line, after in zip(lines, lines[1:]) if not line.startswith(' ')}
+        said = {line.partition(' : ')[0].lstrip('*'): (line, after)
+                for line, after in zip(lines, [*lines[1:], '']) if not line.startswith(' ')}
         assert list(said) == [of.name for of in own], function.__qualname__
         for of in own:
             line, words = said[of.name]
@@ -89,7 +89,8 @@ def test_every_parameter_is_explained_with_its_type_and_default(module, name):
             if of.default is None: assert line.endswith('optional'), line
             elif of.default is not of.empty and isinstance(of.default, (int, float, str)):
                 assert re.search(r', default \S', line), line
-            assert not re.search(ELSEWHERE, words), words
+            assert re.match(r'    \S', words), f'{function.__qualname__}: {line} is not explained'
+            assert not re.search(ELSEWHERE, words.strip()), words
 
 
 @pytest.mark.parametrize('module, name', NAMES)

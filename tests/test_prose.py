@@ -50,7 +50,7 @@ def unfounded(notebook, elsewhere=''):
     said, run = parts_of(notebook)
     run += f'\n{elsewhere}'
     known = {value(number)[0] for number in NUMBER.findall(run)}
-    known |= {float(number) for number in re.findall(r'\d*\.?\d+(?:e-?\d+)?', run)}
+    known |= {float(number) for number in re.findall(r'(?<![\w.#])\d*\.?\d+(?:e-?\d+)?', run)}
     missing = []
     for where, text in said:
         for number in NUMBER.findall(text):
