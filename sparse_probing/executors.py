@@ -127,7 +127,7 @@ class Watched:
 
     def run(self,
         watch:Callable=lambda: None, # called twice a second
-    )->PipelineStats: # raises RuntimeError naming each rank that failed, or TimeoutError
+    )->PipelineStats: # raises RuntimeError naming ranks that failed, TimeoutError where one hangs
         "Run every rank that is not done; statistics of all ranks, those of earlier runs too."
         with self._crew(): failed = self._hand_out(watch)
         if failed: raise RuntimeError(failure(failed, self.tasks))
@@ -445,8 +445,9 @@ class Slurm(Watched, SlurmPipelineExecutor):
         Raises
         ------
         RuntimeError
-            Naming each rank that failed.
+            Naming ranks that failed.
         TimeoutError
+            Where one hangs.
         """
         if 'SLURM_ARRAY_TASK_ID' in os.environ: return SlurmPipelineExecutor.run(self)
         return super().run(watch)

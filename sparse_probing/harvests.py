@@ -673,10 +673,11 @@ def harvest(
     Raises
     ------
     ValueError
-        Naming ranks that failed.
+        For bad words.
     RuntimeError
-        Naming ranks that failed.
+        For lost ranks.
     OSError
+        If full.
 
     Notes
     -----

@@ -367,11 +367,12 @@ class KSparseProbe(LinearProbe):
         Yields
         ------
         Iterator[Fit]
-            For each k, increasing.
+            For each k.
 
         Raises
         ------
         ValueError
+            For a wrong k.
 
         Warns
         -----
@@ -400,7 +401,7 @@ class KSparseProbe(LinearProbe):
         Raises
         ------
         ValueError
-            For k out of range.
+            For a wrong k.
 
         Warns
         -----
@@ -478,11 +479,12 @@ def k_curve(
     Returns
     -------
     pd.DataFrame
-        A row a ranking, k and fold: every score of `evaluate`.
+        A row a ranking, k and fold.
 
     Raises
     ------
     ValueError
+        For k out of range.
 
     Notes
     -----

@@ -318,11 +318,12 @@ def top_contexts(
     Returns
     -------
     pd.DataFrame
-        Neuron, end, level, value, document, place, left, token, right.
+        Neuron, end, level, value, place, token and more.
 
     Raises
     ------
     ValueError
+        For no neuron.
 
     Notes
     -----
@@ -695,11 +696,12 @@ def output_tokens(lm:LM, layer:int, neurons:int|Sequence[int], k:int=10)->pd.Dat
     Returns
     -------
     pd.DataFrame
-        Neuron, direction, rank, token, id, value (a unit's logit).
+        Neuron, direction, rank, token, id, value.
 
     Raises
     ------
     ValueError
+        For no neuron.
 
     Notes
     -----

@@ -121,11 +121,12 @@ class SparseProbe(LinearProbe):
         Yields
         ------
         Iterator[Fit]
-            For each C, increasing.
+            For each C.
 
         Raises
         ------
         ValueError
+            For a C below 0.
 
         Warns
         -----

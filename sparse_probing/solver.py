@@ -283,11 +283,12 @@ def duality_gap(
     Returns
     -------
     float
-        Share of the objective that can be above the minimum.
+        Share of the objective above the minimum, at most.
 
     Raises
     ------
     ValueError
+        For other sizes.
 
     Notes
     -----

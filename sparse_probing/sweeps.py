@@ -282,11 +282,12 @@ def sweep(
     Returns
     -------
     pd.DataFrame
-        A row a task, layer, position, part, fold, setting.
+        A row a fit: its cell, setting and scores.
 
     Raises
     ------
     ValueError
+        For what is no task.
 
     Notes
     -----

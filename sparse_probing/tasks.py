@@ -122,11 +122,12 @@ def list_tasks()->pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        A row a set, by name.
+        A row a set.
 
     Raises
     ------
     ModuleNotFoundError
+        Where they are not installed.
 
     Notes
     -----

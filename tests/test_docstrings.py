@@ -135,8 +135,9 @@ def test_whoever_raises_says_what(module, name):
         if not raises(function, {function.name}): continue
         owner = node if function.name == '__init__' else function
         lines = section(ast.get_docstring(owner), 'Raises')
-        assert lines and all(re.fullmatch(r'\w+(Error|NotYet)', line) for line in lines
-                             if not line.startswith(' ')), f'{owner.name}: {lines}'
+        assert lines and len(lines) % 2 == 0, f'{owner.name}: {lines}' # an error, and when
+        assert all(re.fullmatch(r'\w+(Error|NotYet)', line) for line in lines[::2]), lines
+        assert all(line.startswith('    ') for line in lines[1::2]), lines
 
 
 @pytest.mark.parametrize('module, name', NAMES)
