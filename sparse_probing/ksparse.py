@@ -9,13 +9,11 @@ __all__ = ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'BestSubset'
 #| code-fold: true
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
 import pandas as pd
-from numba import get_num_threads
 from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegressionCV
@@ -26,7 +24,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from tqdm.auto import tqdm
 
-from .matrix import Rows, blas, compiled, over_columns, readable, validate_finite
+from .matrix import Rows, blas, compiled, in_threads, readable, validate_finite
 from .path import entered, grid
 from .probe import (
     FLOATS, SEVERAL, Fit, LinearProbe, all_scores, as_probe, folds, row_weights, two_classes,
@@ -42,12 +40,11 @@ def add_moments(
     shift, # taken off each column (d,)
     y, # classes of these rows (n,), bool
     out, # (d, 4): sums of either class, sums of squares of either class
-    start, stop, # columns
 ):
     "Add the share of some rows to the sums."
     for i in range(len(X)):
         c = int(y[i])
-        for j in range(start, stop):
+        for j in range(X.shape[1]):
             v = X[i, j] - shift[j]
             out[j, c] += v
             out[j, 2 + c] += v * v
@@ -61,7 +58,9 @@ def moments(
     "Mean and spread of each neuron in each class."
     rows = Rows(X)
     shift, out = rows.bring(slice(0, 1))[0].astype(np.float64), np.zeros((rows.d, 4))
-    for which, block in rows.parts(): over_columns(add_moments, block, shift, y[which], out)
+    def look(some, columns, block):
+        add_moments(np.ascontiguousarray(block), shift[columns], y[some], out[columns])
+    rows.over_blocks(look)
     validate_finite(out.sum(1))
     size = np.array([(~y).sum(), y.sum()])
     means = out[:, :2] / size
@@ -123,8 +122,7 @@ def mutual_information(
         left = (size * uncertainty(counts)).sum(1) / n # once the neuron is known
         shared = uncertainty(counts.sum(1)) - left - bias
         out[ids] = np.where(np.isfinite(values).all(1), shared, np.nan)
-    with ThreadPoolExecutor(get_num_threads()) as threads:
-        list(threads.map(block, range(0, rows.d, 256)))
+    in_threads(block, range(0, rows.d, 256))
     validate_finite(out)
     return out
 

@@ -6,8 +6,10 @@
 __all__ = []
 
 # %% ../nbs/lib/matrix.ipynb #2e2ed5f2
+import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -57,68 +59,48 @@ def compiled(
     except RuntimeError: # a notebook cell is no file beside which to keep it
         return njit(**options)(function)
 
-# %% ../nbs/lib/matrix.ipynb #3e85fd9d
-COLUMNS_AT_ONCE = 1024 # their sums and means, 16 KB, fit the first cache; 64 take twice as long
+# %% ../nbs/lib/matrix.ipynb #a18m0003
+ROLE = threading.local() # `helper` is true in the threads of `crew`
+
+@cache
+def crew(
+    process:int, # its number: threads do not survive a fork
+    count:int, # threads
+)->ThreadPoolExecutor:
+    "Threads that wait for work."
+    return ThreadPoolExecutor(count, initializer=lambda: setattr(ROLE, 'helper', True))
+
+def in_threads(
+    do:Callable, # something -> whatever comes of it
+    things:Iterable,
+)->list: # what came of each, in their order
+    "Do something with each of many things, on all cores."
+    things, count = [*things], get_num_threads()
+    if min(len(things), count) < 2 or getattr(ROLE, 'helper', False): return [*map(do, things)]
+    return [*crew(os.getpid(), count).map(do, things)]
+
+# %% ../nbs/lib/matrix.ipynb #c4fedd80
+@cache
+def blas()->ThreadpoolController:
+    "The libraries of linear algebra that are loaded."
+    return ThreadpoolController()
+
+# %% ../nbs/lib/matrix.ipynb #a18m0006
+HALVES = np.arange(2 ** 16, dtype=np.uint16).view(np.float16).astype(np.float32) # by their bits
 
 @compiled
-def sum_rows(
-    X, # rows of activations (n, d), one after the other
-    mean, # subtracted from each column (d,)
-    r, # residuals (n,)
-    out, # receives the sums (d,), added to what is there
-    start, # the first column to do
-    stop, # the column to stop before
+def widen(
+    bits, # half precision, as whole numbers (n, d)
+    halves, # what they stand for
+    out, # receives that, in single precision (n, d)
 ):
-    "Products of residuals and centred columns where rows lie together; four rows at a time."
-    n = len(r) - len(r) % 4
-    for left in range(start, stop, COLUMNS_AT_ONCE):
-        right = min(left + COLUMNS_AT_ONCE, stop)
-        for i in range(0, n, 4): # each sum is loaded and stored once for four rows
-            for j in range(left, right):
-                out[j] += ((X[i, j] - mean[j]) * r[i]
-                           + (X[i + 1, j] - mean[j]) * r[i + 1]
-                           + (X[i + 2, j] - mean[j]) * r[i + 2]
-                           + (X[i + 3, j] - mean[j]) * r[i + 3])
-        for i in range(n, len(r)):
-            for j in range(left, right): out[j] += (X[i, j] - mean[j]) * r[i]
-
-# %% ../nbs/lib/matrix.ipynb #1513ba26
-@compiled
-def sum_columns(
-    columns, # activations (d, n): a neuron's lie together
-    mean, # subtracted from each column (d,)
-    r, # residuals (n,)
-    out, # receives the sums (d,), added to what is there
-    start, # the first column to do
-    stop, # the column to stop before
-):
-    "Products of residuals and centred columns where a neuron's activations lie together."
-    for j in range(start, stop):
-        total = 0.
-        for i in range(len(r)): total += (columns[j, i] - mean[j]) * r[i]
-        out[j] += total
-
-# %% ../nbs/lib/matrix.ipynb #6da90ddd
-WORTH_THREADS = 2 ** 20 # numbers; one core takes half a millisecond, starting threads a quarter
-COLUMNS_A_THREAD = 256 # a share of the work: small, so that all threads end at nearly one time
-
-def over_columns(
-    loop, # `sum_rows` or `sum_columns`
-    X, # activations (n, d) for the one, (d, n) for the other
-    mean, # subtracted from each column (d,)
-    r, # residuals (n,)
-    out, # receives the sums (d,)
-):
-    "Run a loop over all columns; in threads where X is large."
-    d = len(out)
-    if X.size < WORTH_THREADS: return loop(X, mean, r, out, 0, d)
-    def share(start): loop(X, mean, r, out, start, min(start + COLUMNS_A_THREAD, d))
-    with ThreadPoolExecutor(get_num_threads()) as threads:
-        list(threads.map(share, range(0, d, COLUMNS_A_THREAD)))
+    "Look up numbers of half precision."
+    for i in range(len(bits)):
+        for j in range(bits.shape[1]): out[i, j] = halves[bits[i, j]]
 
 # %% ../nbs/lib/matrix.ipynb #d45b3ac6
-BLOCK = 2 ** 20 # numbers brought over at once: 4 MB in single precision
-NEURONS_A_BLOCK = 64 # columns copied at once, where a few are taken
+BLOCK = 512, 1536 # rows and columns; 3 MB in single precision; half or twice as much costs a tenth
+NEURONS_AT_ONCE = 64 # columns that are copied together, where a few are taken
 
 class Rows:
     "Activations read in place, or in blocks, never copied whole."
@@ -127,42 +109,70 @@ class Rows:
     ):
         self.X, self.dtype = readable(X)
         self.n, self.d = self.X.shape
-
-    def in_place(self)->bool:
-        "Whether the loops can read X where it lies."
-        if not isinstance(self.X, np.ndarray) or self.X.dtype != self.dtype: return False
-        return self.X.flags.c_contiguous or self.X.flags.f_contiguous
+        self.in_place = (isinstance(self.X, np.ndarray) and self.X.dtype == self.dtype
+                         and self.dtype.itemsize in self.X.strides and min(self.X.strides) > 0)
 
     def bring(self,
-        *where, # rows, or all rows and some columns, as an index
+        *where, # rows and columns, as an index
     )->np.ndarray: # a copy of that part, in single or double precision
         "Bring a part of X over."
         block = self.X[where]
         if is_tensor(block):
             block = block.cpu() # first: not every device has double precision
-            block = (block.float() if self.dtype == 'f4' else block.double()).numpy()
-        return np.ascontiguousarray(block, self.dtype)
+            return (block.float() if self.dtype == 'f4' else block.double()).numpy()
+        if block.dtype != np.float16: return np.array(block, self.dtype, order='C')
+        widen(block.view(np.uint16), HALVES, out := np.empty(block.shape, self.dtype))
+        return out
 
-    def parts(self)->Iterator[tuple]: # slice of the rows, their activations
-        "X itself where the loops can read it, else blocks of rows."
-        if self.in_place():
-            yield slice(None), self.X
-            return
-        height = max(4, BLOCK // self.d) # the loops take four rows at a time
-        for start in range(0, self.n, height):
-            rows = slice(start, start + height)
-            yield rows, self.bring(rows)
+    def over_blocks(self,
+        look:Callable, # gets rows and columns, both as slices, and their activations
+    ):
+        "Look at all blocks once; threads share the columns, and go down the rows in order."
+        height, width = BLOCK
+        def down(left):
+            columns = slice(left, left + width)
+            for top in range(0, self.n, height):
+                where = slice(top, top + height), columns
+                look(*where, self.X[where] if self.in_place else self.bring(*where))
+        with blas().limit(limits=1, user_api='blas'): in_threads(down, range(0, self.d, width))
 
     def take(self,
         neurons:np.ndarray, # column numbers (k,)
-        out:np.ndarray=None, # receives their activations (k, n); made where missing
-    )->np.ndarray: # (k, n), a neuron's activations together
+        rows:np.ndarray=None, # which of the rows (m,); all where not given
+        out:np.ndarray=None, # receives their activations (k, m); made where missing
+    )->np.ndarray: # (k, m), a neuron's activations together
         "The columns of a few neurons."
-        if out is None: out = np.empty((len(neurons), self.n), self.dtype)
-        for start in range(0, len(neurons), NEURONS_A_BLOCK):
-            block = slice(start, start + NEURONS_A_BLOCK)
-            out[block] = self.bring(slice(None), neurons[block]).T
+        where, m = (slice(None), self.n) if rows is None else (rows[:, None], len(rows))
+        if out is None: out = np.empty((len(neurons), m), self.dtype)
+        for start in range(0, len(neurons), NEURONS_AT_ONCE):
+            some = slice(start, start + NEURONS_AT_ONCE)
+            out[some] = self.bring(where, neurons[some]).T
         return out
+
+# %% ../nbs/lib/matrix.ipynb #a18m0007
+SQUARES = 1.0001 # 512 squares in single precision are summed to three parts in a hundred thousand
+
+def below(dtype)->float:
+    "What a product of this type can lose by falling below the smallest normal number."
+    return 2 * float(np.finfo(dtype).tiny)
+
+def extents(
+    rows:Rows,
+)->tuple: # of each column: mean (d,), reach from it (d,), at least its norm (d,)
+    "Where columns lie and how large they are, in one reading."
+    mean, square = np.zeros(rows.d), np.full(rows.d, rows.n * below(rows.dtype))
+    low, high = np.full(rows.d, np.inf), np.full(rows.d, -np.inf)
+    weights = np.full(rows.n, 1 / rows.n, rows.dtype)
+    @np.errstate(all='ignore') # what overflows is told of, or summed again
+    def look(where, columns, block):
+        mean[columns] += weights[where] @ block
+        square[columns] += np.einsum('ij,ij->j', block, block)
+        low[columns] = np.minimum(low[columns], block.min(0))
+        high[columns] = np.maximum(high[columns], block.max(0))
+    rows.over_blocks(look)
+    mean = np.clip(mean, low, high)
+    reach = np.maximum(high - mean, mean - low)
+    return mean, reach, np.sqrt(square * SQUARES)
 
 # %% ../nbs/lib/matrix.ipynb #1592837c
 def validate_finite(
@@ -172,34 +182,84 @@ def validate_finite(
     broken = np.flatnonzero(~np.isfinite(values))
     if len(broken): raise ValueError(f'X holds NaN or infinity, first in column {broken[0]}')
 
+# %% ../nbs/lib/matrix.ipynb #1513ba26
+@compiled
+def sum_columns(
+    columns, # activations of neurons (k, n)
+    mean, # subtracted from each (k,)
+    r, # residuals (n,)
+): # (k,)
+    "Sums of residual times centred activation, in double precision."
+    out = np.empty(len(mean))
+    for j in range(len(mean)):
+        total = 0.
+        for i in range(len(r)): total += (columns[j, i] - mean[j]) * r[i]
+        out[j] = total
+    return out
+
 # %% ../nbs/lib/matrix.ipynb #27959324
 class Columns(Rows):
-    "Activations as the solver reads them: centred."
+    "Activations as the solver reads them: sums over the rows, centred, each with its doubt."
     def __init__(self,
         X, # activations (n, d): a numpy array or memory map of any number type, or a torch tensor
     ):
         super().__init__(X)
-        self.mean = np.zeros(self.d) # `sums` subtracts it, so it is zero until it is known
-        self.mean = self.sums(np.full(self.n, 1 / self.n))
-        self.reach = np.zeros(self.d) # the largest distance from the mean in each column
-        for _, part in self.parts():
-            with np.errstate(invalid='ignore'): # infinity is told of below
-                for end in (part.max(0), part.min(0)):
-                    self.reach = np.maximum(self.reach, abs(end - self.mean))
+        self.mean, self.reach, self.norm = extents(self)
         validate_finite(self.reach)
 
-    def sums(self,
-        r:np.ndarray, # residuals (n,)
-    )->np.ndarray: # (d,)
-        "The sum of residual times centred activation, for every neuron."
-        out = np.zeros(self.d)
-        for rows, part in self.parts():
-            if part.flags.c_contiguous: over_columns(sum_rows, part, self.mean, r[rows], out)
-            else: over_columns(sum_columns, part.T, self.mean, r[rows], out)
+    def products(self,
+        R:np.ndarray, # residuals (m, n), each row summing to nearly zero
+    )->np.ndarray: # (m, d); infinite or no number where X overflows
+        "Sums of residual times centred activation, for all neurons, by one reading of X."
+        scale = abs(R).max(1, keepdims=True)
+        scale[scale == 0] = 1
+        factors, out = (R / scale).astype(self.dtype), np.zeros((len(R), self.d))
+        @np.errstate(all='ignore')
+        def look(rows, columns, block): out[:, columns] += factors[:, rows] @ block
+        self.over_blocks(look)
+        out *= scale
+        out -= self.mean * R.sum(1, keepdims=True)
         return out
 
-# %% ../nbs/lib/matrix.ipynb #c4fedd80
-@cache
-def blas()->ThreadpoolController:
-    "The libraries of linear algebra that are loaded."
-    return ThreadpoolController()
+    @np.errstate(all='ignore')
+    def doubt(self,
+        r:np.ndarray, # residuals (n,)
+    )->np.ndarray: # (d,)
+        "How wrong the products of these residuals can be."
+        single, double = np.finfo(self.dtype).eps / 2, np.finfo(float).eps
+        roundings = (min(BLOCK[0], self.n) + 2) * single
+        share = roundings / (1 - roundings) + 4 * self.n * double
+        lost = abs(r).max() * self.n * below(self.dtype)
+        return share * np.linalg.norm(r) * self.norm + lost
+
+    def exact(self,
+        r:np.ndarray, # residuals (n,)
+        neurons:np.ndarray, # column numbers (k,)
+    )->np.ndarray: # (k,)
+        "The sums of a few neurons in double precision."
+        def some(start):
+            ids = neurons[start:start + NEURONS_AT_ONCE]
+            return sum_columns(self.take(ids), self.mean[ids], r)
+        parts = in_threads(some, range(0, len(neurons), NEURONS_AT_ONCE))
+        return np.concatenate([np.empty(0), *parts])
+
+# %% ../nbs/lib/matrix.ipynb #a18m0011
+FITS_AT_ONCE = 64 # their sums take 24 MB for 46,080 neurons
+
+def side_by_side(
+    columns:Columns,
+    fits:Iterable[Generator], # each yields residuals (n,), is sent sums (d,), and returns something
+)->list: # what each returned
+    "Run fits on the same activations; whatever they ask is answered by one reading of X."
+    fits, results, playing, answers = dict(enumerate(fits)), {}, [], {}
+    waiting = [*fits]
+    def go_on(k):
+        try: return k, fits[k].send(answers.get(k))
+        except StopIteration as end: results[k] = end.value
+    while waiting or playing:
+        room = FITS_AT_ONCE - len(playing)
+        playing, waiting = playing + waiting[:room], waiting[room:]
+        asked = dict(filter(None, in_threads(go_on, playing)))
+        playing = [*asked]
+        if asked: answers = dict(zip(playing, columns.products(np.array([*asked.values()]))))
+    return [results[k] for k in fits]

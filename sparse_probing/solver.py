@@ -8,19 +8,18 @@ __all__ = ['c_min', 'duality_gap', 'L1Path', 'l1_path']
 # %% ../nbs/lessons/06-solver.ipynb #cb9a2d03
 #| code-fold: true
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
-from numba import get_num_threads
 from numpy.typing import ArrayLike
 from scipy import linalg, sparse
 from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
 
-from .matrix import Columns, blas, compiled, sum_columns
+from .matrix import (
+    Columns, blas, compiled, in_threads, side_by_side, sum_columns)
 
 # %% ../nbs/lessons/06-solver.ipynb #cc92d33d
 #| code-fold: true
@@ -100,28 +99,66 @@ def validate_weights(
 #| code-fold: true
 @dataclass
 class Problem:
-    "Checked data: what all fits on the same rows share."
-    columns:Columns # the activations
+    "Checked data: what the fits of one path share."
+    columns:Columns # the activations, perhaps of more rows
     y:np.ndarray # (n,), -1 or 1
     s:np.ndarray # weights (n,)
+    rows:np.ndarray|None = None # which rows of the activations (n,); all where nothing
 
     @classmethod
-    def of(cls, X, y, sample_weight=None)->'Problem':
-        "Check activations, labels and weights."
-        columns, y = Columns(X), np.asarray(y)
-        classes = np.unique(y)
-        if y.shape != (columns.n,):
-            raise ValueError(f'X has {columns.n} rows, y has shape {y.shape}: '
-                             'one label a row is needed')
+    def of(cls, X, y, sample_weight=None, rows=None)->'Problem':
+        "Check labels and weights, and activations that are not yet."
+        columns, y = X if isinstance(X, Columns) else Columns(X), np.asarray(y)
+        n, classes = columns.n if rows is None else len(rows), np.unique(y)
+        if y.shape != (n,):
+            raise ValueError(f'X has {n} rows, y has shape {y.shape}: one label a row is needed')
         if len(classes) != 2:
             raise ValueError(f'y has {len(classes)} class(es), {classes[:5]}: two are needed')
         y = np.where(y == classes[1], 1., -1.)
-        return cls(columns, y, validate_weights(sample_weight, y))
+        return cls(columns, y, validate_weights(sample_weight, y), rows)
+
+    def spread(self, r:np.ndarray)->np.ndarray: # of all rows of the activations
+        "Residuals with zeros for the rows that take no part."
+        if self.rows is None: return r
+        return np.bincount(self.rows, r, self.columns.n)
 
     def null(self)->tuple[float, np.ndarray]: # the intercept, the residuals (n,)
         "The fit without any neuron."
-        b = balance(np.zeros(self.columns.n), self.y, self.s)
-        return b, residuals(np.full(self.columns.n, b), self.y, self.s)[1]
+        b = balance(np.zeros_like(self.y), self.y, self.s)
+        return b, residuals(np.full_like(self.y, b), self.y, self.s)[1]
+
+# %% ../nbs/lessons/06-solver.ipynb #a18s0001
+#| code-fold: true
+NOBODY = np.empty(0, int)
+
+def largest_sums(
+    problem:Problem,
+    r:np.ndarray, # residuals (n,), the classes in balance
+    sums:np.ndarray, # of all neurons (d,), as `products` gives them; the few that matter made exact
+    ids:np.ndarray=NOBODY, # neurons whose sums are known exactly (k,)
+    known:np.ndarray=NOBODY, # those (k,)
+)->np.ndarray: # how wrong each sum can be (d,)
+    "Sum again in double precision whatever may be the largest."
+    columns, full = problem.columns, problem.spread(r)
+    doubt = np.where(np.isfinite(sums), columns.doubt(full), np.inf)
+    slack = columns.n * np.finfo(float).eps * abs(r).sum() * columns.reach
+    sums[ids], doubt[ids] = known, slack[ids]
+    size = abs(sums)
+    with np.errstate(invalid='ignore'): # where a sum is not known at all
+        close = ~(size + doubt < np.fmax.reduce(size - doubt))
+    close[ids] = False
+    near = np.flatnonzero(close)
+    sums[near], doubt[near] = columns.exact(full, near), slack[near]
+    return doubt
+
+def path_start(
+    problem:Problem,
+)->Generator: # the C up to which every coefficient is zero
+    "Where the sparsity path starts."
+    _, r = problem.null()
+    sums = yield problem.spread(r)
+    largest_sums(problem, r, sums)
+    return float(1 / abs(sums).max()) if sums.any() else np.inf
 
 # %% ../nbs/lessons/06-solver.ipynb #b635a0d1
 def c_min(X:ArrayLike, y:ArrayLike, sample_weight:ArrayLike=None)->float:
@@ -167,8 +204,7 @@ def c_min(X:ArrayLike, y:ArrayLike, sample_weight:ArrayLike=None)->float:
     0.111106
     """
     problem = Problem.of(X, y, sample_weight)
-    largest = abs(problem.columns.sums(problem.null()[1])).max()
-    return float(1 / largest) if largest > 0 else np.inf
+    return side_by_side(problem.columns, [path_start(problem)])[0]
 
 # %% ../nbs/lessons/06-solver.ipynb #5df0ba86
 #| code-fold: true
@@ -211,26 +247,6 @@ def rounding(
     roundings = np.count_nonzero(w) + 2 # of each product, of the intercept and of the last sum
     return roundings * np.finfo(float).eps * size
 
-# %% ../nbs/lessons/06-solver.ipynb #14a03569
-MOST_EXPONENT = 700 # exp overflows from 710 on; a factor of e^700 certifies nothing anyway
-
-def certificate(
-    problem:Problem,
-    f:np.ndarray, # scores of the rows (n,)
-    error:float, # bound on their rounding errors
-    norm:float, # sum of the absolute coefficients
-    C:float, # 1/lambda
-)->tuple[float, float, np.ndarray]: # objective, relative gap, the sums of all neurons (d,)
-    "How far above the minimum the objective can be, as a share of it."
-    columns, y, s = problem.columns, problem.y, problem.s
-    loss = residuals(f, y, s)[0]
-    objective = norm + C * loss
-    doubt = C * loss * np.expm1(min(error, MOST_EXPONENT))
-    r = residuals(f + balance(f, y, s), y, s)[1]
-    sums = columns.sums(r)
-    slack = columns.n * np.finfo(float).eps * abs(r).sum() * columns.reach
-    return objective, 1 - (dual(sums, slack, r, s, C) - doubt) / objective, sums
-
 # %% ../nbs/lessons/06-solver.ipynb #43702934
 #| code-fold: true
 @compiled
@@ -246,6 +262,84 @@ def combine(
     for q in range(len(on)):
         for i in range(n): out[i] += (columns[on[q], i] - mean[q]) * w[q]
     return out
+
+# %% ../nbs/lessons/06-solver.ipynb #bb35b4cd
+#| code-fold: true
+@dataclass
+class Working:
+    "The neurons in play."
+    columns:np.ndarray # their activations (k, n)
+    ids:np.ndarray # their numbers (k,)
+    mean:np.ndarray # of each column (k,)
+    w:np.ndarray # coefficients (k,)
+    b:float # intercept
+
+    @classmethod
+    def of(cls, problem:Problem, coef, intercept)->'Working':
+        "Start from anyone's coefficients (d,) or (1, d)."
+        coef, b = np.ravel(coef).astype(np.float64), float(np.squeeze(intercept))
+        if coef.shape != (problem.columns.d,):
+            raise ValueError(f'X has {problem.columns.d} neurons, coef has {coef.size} entries')
+        if not (np.isfinite(coef).all() and np.isfinite(b)):
+            raise ValueError('coef or intercept is not finite')
+        nobody = np.empty((0, len(problem.y)), problem.columns.dtype)
+        work = cls(nobody, np.empty(0, int), np.empty(0), np.empty(0), b)
+        work.add(problem, np.flatnonzero(coef))
+        work.w = coef[work.ids]
+        return work
+
+    def scores(self)->np.ndarray: # (n,)
+        "Scores of the rows."
+        on, n = np.flatnonzero(self.w), self.columns.shape[1]
+        return combine(self.columns, on, np.zeros(len(on)), self.w[on], n) + self.b
+
+    def slopes(self, r:np.ndarray)->np.ndarray: # (k,)
+        "The sums of residual times centred activation."
+        return sum_columns(self.columns, self.mean, r)
+
+    def objective(self, problem:Problem, C:float)->float:
+        "The objective at these coefficients."
+        return abs(self.w).sum() + C * residuals(self.scores(), problem.y, problem.s)[0]
+
+    def dense(self, d:int)->np.ndarray: # (d,)
+        "The coefficients of all neurons."
+        coef = np.zeros(d)
+        coef[self.ids] = self.w
+        return coef
+
+    def keep(self, which:np.ndarray): # bool (k,)
+        "Leave the others out of play; the columns close up where they lie."
+        for new, old in enumerate(np.flatnonzero(which)):
+            if new < old: self.columns[new] = self.columns[old]
+        self.columns.resize((which.sum(), self.columns.shape[1]), refcheck=False)
+        self.ids, self.mean, self.w = self.ids[which], self.mean[which], self.w[which]
+
+    def add(self, problem:Problem, ids:np.ndarray): # neuron numbers (m,)
+        "Bring neurons into play, at zero."
+        k, mean = len(self.ids), problem.columns.mean[ids]
+        self.columns.resize((k + len(ids), self.columns.shape[1]), refcheck=False)
+        problem.columns.take(ids, problem.rows, self.columns[k:])
+        self.ids, self.mean = np.append(self.ids, ids), np.append(self.mean, mean)
+        self.w = np.append(self.w, np.zeros(len(ids)))
+
+# %% ../nbs/lessons/06-solver.ipynb #14a03569
+MOST_EXPONENT = 700 # exp overflows from 710 on; a factor of e^700 certifies nothing anyway
+
+def certificate(
+    problem:Problem,
+    work:Working, # neurons with their coefficients, and an intercept
+    C:float, # 1/lambda
+)->Generator: # objective, relative gap, the sums of all neurons (d,)
+    "How far above the minimum the objective can be, as a share of it."
+    y, s, f = problem.y, problem.s, work.scores()
+    loss = residuals(f, y, s)[0]
+    objective = abs(work.w).sum() + C * loss
+    error = rounding(problem.columns, work.ids, work.w, work.b)
+    doubt = C * loss * np.expm1(min(error, MOST_EXPONENT))
+    r = residuals(f + balance(f, y, s), y, s)[1]
+    sums = yield problem.spread(r)
+    slack = largest_sums(problem, r, sums, work.ids, work.slopes(r))
+    return objective, 1 - (dual(sums, slack, r, s, C) - doubt) / objective, sums
 
 # %% ../nbs/lessons/06-solver.ipynb #c320a473
 #| code-fold: true
@@ -313,15 +407,8 @@ def duality_gap(
     15 neurons, gap 5.6%
     """
     problem, C = Problem.of(X, y, sample_weight), validate_C(C)[0]
-    columns, coef, b = problem.columns, np.ravel(coef).astype(float), float(np.squeeze(intercept))
-    if coef.shape != (columns.d,):
-        raise ValueError(f'X has {columns.d} neurons, coef has {coef.size} entries')
-    if not np.isfinite(coef).all() or not np.isfinite(b):
-        raise ValueError('coef or intercept is not finite')
-    on = np.flatnonzero(coef)
-    f = combine(columns.take(on), np.arange(len(on)), np.zeros(len(on)), coef[on], columns.n) + b
-    error = rounding(columns, on, coef[on], b)
-    return certificate(problem, f, error, abs(coef).sum(), C)[1]
+    work = Working.of(problem, coef, intercept)
+    return side_by_side(problem.columns, [certificate(problem, work, C)])[0][1]
 
 # %% ../nbs/lessons/06-solver.ipynb #dbe91258
 @compiled
@@ -414,52 +501,6 @@ def solve_quadratic(
         if misfit(g, w) <= enough: break
     return w
 
-# %% ../nbs/lessons/06-solver.ipynb #bb35b4cd
-#| code-fold: true
-@dataclass
-class Working:
-    "The neurons in play."
-    columns:np.ndarray # their activations (k, n)
-    ids:np.ndarray # their numbers (k,)
-    mean:np.ndarray # of each column (k,)
-    w:np.ndarray # coefficients (k,)
-    b:float # intercept
-
-    def scores(self)->np.ndarray: # (n,)
-        "Scores of the rows."
-        on, n = np.flatnonzero(self.w), self.columns.shape[1]
-        return combine(self.columns, on, np.zeros(len(on)), self.w[on], n) + self.b
-
-    def slopes(self, r:np.ndarray)->np.ndarray: # (k,)
-        "The sums of residual times centred activation."
-        sum_columns(self.columns, self.mean, r, out := np.zeros(len(self.ids)), 0, len(self.ids))
-        return out
-
-    def objective(self, problem:Problem, C:float)->float:
-        "The objective at these coefficients."
-        return abs(self.w).sum() + C * residuals(self.scores(), problem.y, problem.s)[0]
-
-    def dense(self, d:int)->np.ndarray: # (d,)
-        "The coefficients of all neurons."
-        coef = np.zeros(d)
-        coef[self.ids] = self.w
-        return coef
-
-    def keep(self, which:np.ndarray): # bool (k,)
-        "Leave the others out of play; the columns close up where they lie."
-        for new, old in enumerate(np.flatnonzero(which)):
-            if new < old: self.columns[new] = self.columns[old]
-        self.columns.resize((which.sum(), self.columns.shape[1]), refcheck=False)
-        self.ids, self.mean, self.w = self.ids[which], self.mean[which], self.w[which]
-
-    def add(self, columns:Columns, ids:np.ndarray): # neuron numbers (m,)
-        "Bring neurons into play, at zero."
-        k = len(self.ids)
-        self.columns.resize((k + len(ids), columns.n), refcheck=False)
-        columns.take(ids, self.columns[k:])
-        self.ids, self.mean = np.append(self.ids, ids), np.append(self.mean, columns.mean[ids])
-        self.w = np.append(self.w, np.zeros(len(ids)))
-
 # %% ../nbs/lessons/06-solver.ipynb #16c178b3
 #| code-fold: true
 @compiled
@@ -518,15 +559,13 @@ def curvature(
 )->tuple[np.ndarray, np.ndarray]: # (m, m), and the columns' means under these weights (m,)
     "The curvature matrix of some neurons, the intercept moving along."
     (mean, size), root, edges = moments(columns, on, curve), np.sqrt(curve), row_parts(len(curve))
-    def product(start, stop):
+    def product(part):
+        start, stop = part
         rows = np.empty((len(on), stop - start), precision)
         weigh(columns, on, mean, size, root, rows, start)
         return rows @ rows.T
-    if len(curve) * len(on) ** 2 < PRODUCTS_WORTH_THREADS:
-        H = reduce(np.add, map(product, edges, edges[1:]))
-    else:
-        with ThreadPoolExecutor(get_num_threads()) as threads:
-            H = reduce(np.add, threads.map(product, edges[:-1], edges[1:]))
+    few = len(curve) * len(on) ** 2 < PRODUCTS_WORTH_THREADS
+    H = reduce(np.add, (map if few else in_threads)(product, [*zip(edges, edges[1:])]))
     H[np.diag_indices_from(H)] += max(RIDGE, np.finfo(H.dtype).eps)
     H = H.astype(np.float64, copy=False)
     H *= size
@@ -618,7 +657,7 @@ def optimum(
     C:float, # 1/lambda
     tol:float, # relative gap to reach
     most:int, # Newton steps
-)->tuple: # objective, relative gap, Newton steps, the sums of all neurons (d,)
+)->Generator: # objective, relative gap, Newton steps, the sums of all neurons (d,)
     "Minimise for one C, from where the working set stands."
     steps = 0
     work.keep((work.w != 0) | (C * abs(sums[work.ids]) > STAY))
@@ -628,11 +667,10 @@ def optimum(
         new = np.flatnonzero(outside > ENTER)
         room = max(FEWEST_NEW, np.count_nonzero(work.w))
         new = new[np.argsort(-outside[new], kind='stable')[:room]]
-        work.add(problem.columns, new)
+        work.add(problem, new)
         taken = newton(problem, work, C, INNER_SHARE * tol, most - steps)
         steps += taken
-        error = rounding(problem.columns, work.ids, work.w, work.b)
-        objective, gap, sums = certificate(problem, work.scores(), error, abs(work.w).sum(), C)
+        objective, gap, sums = yield from certificate(problem, work, C)
         stuck = not taken and not len(new)
         if gap <= tol or steps >= most or stuck: return objective, gap, steps, sums
 
@@ -717,27 +755,6 @@ def stages(
         yield C, True
         start = C
 
-# %% ../nbs/lessons/06-solver.ipynb #d2a58c8f
-#| code-fold: true
-def starting_set(
-    problem:Problem,
-    warm_start, # coefficients (d,) and intercept, or None
-)->Working:
-    "The working set before the first fit."
-    columns = problem.columns
-    nobody, number = np.empty((0, columns.n), columns.dtype), np.empty(0)
-    work = Working(nobody, np.empty(0, int), number, number, problem.null()[0])
-    if warm_start is None: return work
-    coef, b = np.ravel(warm_start[0]).astype(np.float64), float(np.squeeze(warm_start[1]))
-    if coef.shape != (columns.d,):
-        raise ValueError(f'warm_start has {coef.size} coefficients, X has {columns.d} neurons')
-    if not (np.isfinite(coef).all() and np.isfinite(b)):
-        raise ValueError('warm_start is not finite')
-    on = np.flatnonzero(coef)
-    work.add(columns, on)
-    work.w, work.b = coef[on], b
-    return work
-
 # %% ../nbs/lessons/06-solver.ipynb #c3180f2a
 #| code-fold: true
 def extrapolate(
@@ -757,29 +774,48 @@ def extrapolate(
 
 # %% ../nbs/lessons/06-solver.ipynb #76ef84bb
 #| code-fold: true
+@dataclass
+class Along:
+    "How a path is to be followed."
+    tol:float = 1e-6 # relative gap to reach
+    max_iter:int = 200 # Newton steps for each C
+    warm_start:tuple|None = None # coefficients (d,) and intercept
+    relative:bool = False # C counts in multiples of where the path starts
+    neurons:int|None = None # the path ends once so many are in
+
+    def __post_init__(self):
+        if not self.tol > 0 or self.max_iter < 1:
+            raise ValueError(f'tol={self.tol} and max_iter={self.max_iter}: both must be positive')
+
 def follow(
     problem:Problem,
     grid:np.ndarray, # increasing values of C (m,)
-    warm_start, # coefficients (d,) and intercept, or None
-    tol:float, # relative gap to reach
-    max_iter:int, # Newton steps for each C
-)->list: # objective, gap, steps, intercept, neurons and their coefficients, for each C
+    along:Along,
+    advance:Callable, # is told of each C that is done
+)->Generator: # C; objective, gap, steps, intercept, neurons and their coefficients, for each C
     "Fit every C from where the one before ended."
-    work, fits, trail = starting_set(problem, warm_start), [], []
+    nothing = np.zeros(problem.columns.d), problem.null()[0]
+    work, fits, trail = Working.of(problem, *(along.warm_start or nothing)), [], []
     f = work.scores()
-    f += balance(f, problem.y, problem.s)
-    sums = problem.columns.sums(residuals(f, problem.y, problem.s)[1])
-    largest = abs(sums).max()
-    first = 1 / largest if warm_start is None and largest > 0 else grid[0]
-    stops = [*stages(grid, first)]
-    for C, wanted in tqdm(stops, desc='l1_path', unit=' C', delay=3, leave=False):
+    r = residuals(f + balance(f, problem.y, problem.s), problem.y, problem.s)[1]
+    sums = yield problem.spread(r)
+    largest_sums(problem, r, sums, work.ids, work.slopes(r))
+    start = 1 / abs(sums).max() if along.warm_start is None and sums.any() else grid[0]
+    if along.relative:
+        if not sums.any(): raise ValueError('no neuron varies with the class: there is no path')
+        grid = grid * start
+    for C, wanted in stages(grid, start):
         extrapolate(problem, work, trail, C)
-        goal = tol if wanted else max(tol, STONE_GAP)
-        objective, gap, steps, sums = optimum(problem, work, sums, C, goal, max_iter)
+        goal = along.tol if wanted else max(along.tol, STONE_GAP)
+        objective, gap, steps, sums = yield from optimum(problem, work, sums, C, goal,
+                                                         along.max_iter)
         trail = [*trail[-1:], (C, work.dense(problem.columns.d), work.b)]
         on = work.w != 0
-        if wanted: fits.append((objective, gap, steps, work.b, work.ids[on], work.w[on]))
-    return fits
+        if not wanted: continue
+        fits.append((objective, gap, steps, work.b, work.ids[on], work.w[on]))
+        advance()
+        if along.neurons and on.sum() >= along.neurons: break
+    return grid[:len(fits)], fits
 
 # %% ../nbs/lessons/06-solver.ipynb #93af8289
 #| code-fold: true
@@ -803,6 +839,21 @@ def collect(
                   'tol, or bring the columns of X to similar scales',
                   ConvergenceWarning, stacklevel=3)
     return path
+
+# %% ../nbs/lessons/06-solver.ipynb #a18s0002
+#| code-fold: true
+def fit_paths(
+    problems:list, # on the same activations
+    grids:list, # increasing values of C for each (m,)
+    along:Along,
+)->list: # what `follow` returns for each
+    "Follow several paths at once, with one bar of progress."
+    count = sum(map(len, grids))
+    with (blas().limit(limits=1, user_api='blas'),
+          tqdm(total=count, desc='l1_path', unit=' C', delay=3, leave=False) as bar):
+        fits = [follow(problem, grid, along, bar.update)
+                for problem, grid in zip(problems, grids)]
+        return side_by_side(problems[0].columns, fits)
 
 # %% ../nbs/lessons/06-solver.ipynb #bc1e3ac1
 def l1_path(
@@ -862,10 +913,8 @@ def l1_path(
     >>> path
     L1Path(3 values of C from 1 to 100, 11 to 14 non-zero, largest gap 1.1e-07)
     """
-    grid, problem = validate_C(C), Problem.of(X, y, sample_weight)
-    if not tol > 0 or max_iter < 1:
-        raise ValueError(f'tol={tol} and max_iter={max_iter}: both must be positive')
+    grid, along = validate_C(C), Along(tol, max_iter, warm_start)
     order, places = np.unique(grid, return_inverse=True)
-    with blas().limit(limits=1, user_api='blas'):
-        fits = follow(problem, order, warm_start, tol, max_iter)
+    problem = Problem.of(X, y, sample_weight)
+    (_, fits), = fit_paths([problem], [order], along)
     return collect(grid, [fits[place] for place in places.ravel()], problem.columns.d, tol)

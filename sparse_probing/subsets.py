@@ -8,15 +8,13 @@ __all__ = []
 # %% ../nbs/lib/subsets.ipynb #0e5f759e
 import heapq
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
-from numba import get_num_threads
 from scipy import linalg
 
-from .matrix import Rows, blas, compiled
+from .matrix import Rows, blas, compiled, in_threads
 from .solver import balance, residuals
 
 # %% ../nbs/lib/subsets.ipynb #e9f41723
@@ -193,7 +191,7 @@ def best_few(
         pair_values(with_none, subsets.t, subsets.C, m, values[m])
     else:
         def fill(row): pair_values(Z, subsets.t, subsets.C, row, values[row])
-        with ThreadPoolExecutor(get_num_threads()) as threads: list(threads.map(fill, range(m)))
+        in_threads(fill, range(m))
     pair = np.unravel_index(values.argmin(), values.shape)
     return [among[j] for j in pair if j < m], values.min()
 
