@@ -19,7 +19,7 @@ PUBLIC = {
     'activations': ['record', 'gather', 'Activations', 'save_activations', 'load_activations'],
     'probe': ['split', 'folds', 'evaluate', 'density', 'baselines', 'MeanDifference',
               'LinearProbe', 'Fit'],
-    'solver': ['l1_path', 'L1Path', 'duality_gap', 'c_min'],
+    'solver': ['l1_path', 'l1_paths', 'L1Path', 'duality_gap', 'c_min'],
     'path': ['SparseProbe', 'SparsityPath', 'sparsity_path'],
     'tasks': ['load_task', 'list_tasks', 'from_texts', 'next_token_is', 'capitalised', 'number',
               'in_parentheses', 'starts_sentence', 'compound', 'code_or_prose'],

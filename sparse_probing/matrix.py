@@ -61,6 +61,7 @@ def compiled(
 
 # %% ../nbs/lib/matrix.ipynb #a18m0003
 ROLE = threading.local() # `helper` is true in the threads of `crew`
+WORTH_THREADS = 2 ** 20 # numbers; one core reads them in a quarter of a millisecond, a call takes a tenth
 
 @cache
 def crew(
@@ -73,11 +74,22 @@ def crew(
 def in_threads(
     do:Callable, # something -> whatever comes of it
     things:Iterable,
+    numbers:float=np.inf, # that are read for all of them; few are read by one thread
 )->list: # what came of each, in their order
     "Do something with each of many things, on all cores."
-    things, count = [*things], get_num_threads()
-    if min(len(things), count) < 2 or getattr(ROLE, 'helper', False): return [*map(do, things)]
-    return [*crew(os.getpid(), count).map(do, things)]
+    things = [*things]
+    few = len(things) < 2 or numbers < WORTH_THREADS
+    if few or getattr(ROLE, 'helper', False) or get_num_threads() < 2: return [*map(do, things)]
+    return [*crew(os.getpid(), get_num_threads()).map(do, things)]
+
+NEURONS_AT_ONCE = 64 # taken, or summed, by one thread at a time
+
+def portions(
+    count:int, # of neurons
+)->list[slice]: # one at least
+    "Cut neurons in portions."
+    return [slice(start, start + NEURONS_AT_ONCE)
+            for start in range(0, max(count, 1), NEURONS_AT_ONCE)]
 
 # %% ../nbs/lib/matrix.ipynb #c4fedd80
 @cache
@@ -100,7 +112,6 @@ def widen(
 
 # %% ../nbs/lib/matrix.ipynb #d45b3ac6
 BLOCK = 512, 1536 # rows and columns; 3 MB in single precision; half or twice as much costs a tenth
-NEURONS_AT_ONCE = 64 # columns that are copied together, where a few are taken
 
 class Rows:
     "Activations read in place, or in blocks, never copied whole."
@@ -144,9 +155,8 @@ class Rows:
         "The columns of a few neurons."
         where, m = (slice(None), self.n) if rows is None else (rows[:, None], len(rows))
         if out is None: out = np.empty((len(neurons), m), self.dtype)
-        for start in range(0, len(neurons), NEURONS_AT_ONCE):
-            some = slice(start, start + NEURONS_AT_ONCE)
-            out[some] = self.bring(where, neurons[some]).T
+        def fill(some): out[some] = self.bring(where, neurons[some]).T
+        in_threads(fill, portions(len(neurons)), out.size)
         return out
 
 # %% ../nbs/lib/matrix.ipynb #a18m0007
@@ -171,7 +181,7 @@ def extents(
         high[columns] = np.maximum(high[columns], block.max(0))
     rows.over_blocks(look)
     mean = np.clip(mean, low, high)
-    reach = np.maximum(high - mean, mean - low)
+    with np.errstate(all='ignore'): reach = np.maximum(high - mean, mean - low)
     return mean, reach, np.sqrt(square * SQUARES)
 
 # %% ../nbs/lib/matrix.ipynb #1592837c
@@ -237,11 +247,9 @@ class Columns(Rows):
         neurons:np.ndarray, # column numbers (k,)
     )->np.ndarray: # (k,)
         "The sums of a few neurons in double precision."
-        def some(start):
-            ids = neurons[start:start + NEURONS_AT_ONCE]
-            return sum_columns(self.take(ids), self.mean[ids], r)
-        parts = in_threads(some, range(0, len(neurons), NEURONS_AT_ONCE))
-        return np.concatenate([np.empty(0), *parts])
+        def add(some):
+            return sum_columns(self.take(neurons[some]), self.mean[neurons[some]], r)
+        return np.concatenate(in_threads(add, portions(len(neurons)), len(neurons) * self.n))
 
 # %% ../nbs/lib/matrix.ipynb #a18m0011
 FITS_AT_ONCE = 64 # their sums take 24 MB for 46,080 neurons

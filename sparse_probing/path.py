@@ -7,7 +7,7 @@ __all__ = ['SparseProbe', 'SparsityPath', 'sparsity_path']
 
 # %% ../nbs/lessons/07-path.ipynb #ea134cd7
 #| code-fold: true
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +16,12 @@ from numpy.typing import ArrayLike
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
-from tqdm.auto import tqdm
 
 from .matrix import Rows, readable
 from sparse_probing.probe import (
     FLOATS, Fit, LinearProbe, balanced_accuracy, folds, row_weights, two_classes, validate_groups,
     validate_number)
-from .solver import L1Path, c_min, l1_path, validate_C
+from .solver import L1Path, c_min, l1_paths, validate_C
 
 # %% ../nbs/lessons/07-path.ipynb #f584b725
 #| code-fold: true
@@ -132,11 +131,49 @@ class SparseProbe(LinearProbe):
         -----
         ConvergenceWarning
         """
-        second = two_classes(y)[1]
-        C = self.settings(X, second, along)
-        weight = row_weights(self.class_weight, y, sample_weight)
-        return fits_of(l1_path(X, second, C, tol=self.tol, sample_weight=weight,
-                               max_iter=self.max_iter))
+        return iter(self.fits_on(X, y, [np.arange(len(y))], along, sample_weight)[0])
+
+    def fits_on(
+        self, X:ArrayLike, y:ArrayLike, parts:Sequence, along:ArrayLike=None,
+        sample_weight:ArrayLike=None
+    )->list[list[Fit]]:
+        """Paths on several choices of rows, side by side.
+
+        Parameters
+        ----------
+        X : ArrayLike
+            Rows (n, d): array, memory map or torch tensor.
+        y : ArrayLike
+            Classes of the rows (n,), two.
+        parts : Sequence
+            The numbers of the rows to fit on, for each path.
+        along : ArrayLike, optional
+            Values of C; ten from `c_min` of all rows if not given.
+        sample_weight : ArrayLike, optional
+            Weight of each row (n,); 1 where not given.
+
+        Returns
+        -------
+        list[list[Fit]]
+            For each path and C.
+
+        Raises
+        ------
+        ValueError
+            For a C below 0.
+
+        Warns
+        -----
+        ConvergenceWarning
+        """
+        y, second = np.asarray(y), two_classes(y)[1]
+        C, weights = self.settings(X, second, along), np.ones((len(parts), len(y)))
+        for own, rows in zip(weights, parts):
+            some = None if sample_weight is None else np.asarray(sample_weight)[rows]
+            own[rows] = 1 if (w := row_weights(self.class_weight, y[rows], some)) is None else w
+        paths = l1_paths(X, second, C, rows=parts, tol=self.tol, sample_weight=weights,
+                         max_iter=self.max_iter)
+        return [[*fits_of(path)] for path in paths]
 
     def fit(self, X:np.ndarray, y:np.ndarray, sample_weight:np.ndarray=None)->'SparseProbe':
         """Fit, one class against the rest where there are more than two.
@@ -171,9 +208,10 @@ class SparseProbe(LinearProbe):
         if len(classes) < 2:
             raise ValueError(f'y has one class only, {classes[0]!r}: two are needed')
         weight = row_weights(self.class_weight, y, sample_weight)
-        plain = SparseProbe(tol=self.tol, max_iter=self.max_iter) # the weights hold the classes'
         sides = classes[1:] if len(classes) == 2 else classes
-        fits = [next(plain.fits(X, y == side, self.C, weight)) for side in sides]
+        paths = l1_paths(X, [y == side for side in sides], validate_C(self.C), tol=self.tol,
+                         sample_weight=weight, max_iter=self.max_iter)
+        fits = [next(fits_of(path)) for path in paths]
         return self.set_fits(classes, fits, X.shape[1])
 
 # %% ../nbs/lessons/07-path.ipynb #2e01108a
@@ -370,13 +408,12 @@ class SparsityPath:
 
 # %% ../nbs/lessons/07-path.ipynb #044728cb
 def cross_score(
-    fits:Callable, # training rows -> a fit for each C
+    by_fold:list, # of each fold, a fit for each C
     X, # activations (n, d)
     y:np.ndarray, # classes (n,), bool
     parts:list, # (training rows, held-out rows) of each fold
 )->dict: # column -> (m,)
     "Mean held-out score over folds, its standard error, and the largest gap among their fits."
-    by_fold = [[*fits(seen)] for seen, _ in tqdm(parts, desc='folds', delay=3, leave=False)]
     scores = np.array([score_fits(own, X[rows], y[rows])
                        for own, (_, rows) in zip(by_fold, parts)])
     return {'held_out': scores.mean(0), 'error': scores.std(0, ddof=1) / np.sqrt(len(parts)),
@@ -393,7 +430,7 @@ def sparsity_path(
     Parameters
     ----------
     X : ArrayLike
-        Activations (n, d): array, memory map or tensor; a fold takes its rows as a copy.
+        Activations (n, d): array, memory map or torch tensor; not copied whole.
     y : ArrayLike
         Classes (n,), two.
     C : ArrayLike, optional
@@ -459,12 +496,11 @@ def sparsity_path(
     C = grid(X, y, sample_weight) if C is None else validate_C(C)
     if (np.diff(C) <= 0).any(): raise ValueError(f'C must increase along the path, got {C}')
     classes, second = two_classes(y)
-    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
-    probe = SparseProbe(tol=tol, max_iter=max_iter)
-    path = l1_path(X, second, C, tol=tol, sample_weight=weight, max_iter=max_iter)
+    parts = folds(y, cv, groups, seed)
+    path, *by_fold = l1_paths(X, second, C, rows=[None, *(seen for seen, _ in parts)], tol=tol,
+                              sample_weight=sample_weight, max_iter=max_iter)
     columns = {'lambda': 1 / C, 'nonzero': path.nonzero, 'density': path.nonzero / X.shape[1],
                'gap': path.gap, 'train': score_fits([*fits_of(path)], X, second)}
-    def fits(rows): return probe.fits(X[rows], second[rows], C, weight[rows])
-    if parts := folds(y, cv, groups, seed): columns |= cross_score(fits, X, second, parts)
+    if parts: columns |= cross_score([[*fits_of(fold)] for fold in by_fold], X, second, parts)
     table = pd.DataFrame(columns, index=pd.Index(C, name='C'))
     return SparsityPath(path, table, classes, max_iter)

@@ -310,8 +310,9 @@ def path_steps(
     scaled = scaler.transform(X)
     C = grid(scaled, y, size=size)
     probe = make_pipeline(StandardScaler(), SparseProbe())
-    scores = np.array([[row[SCORE] for row in fit_and_score(probe, C, X, y, seen, held_out)]
-                       for seen, held_out in folds(y, CV, groups, climb.plan.seed)])
+    parts = folds(y, CV, groups, climb.plan.seed)
+    scores = np.array([[row[SCORE] for row in rows]
+                       for rows in fit_and_score(probe, C, X, y, parts)])
     mean, error = scores.mean(0), scores.std(0, ddof=1) / np.sqrt(len(scores))
     fits = [*SparseProbe().fits(scaled, y, C)]
     coefs = [fit.coef / scaler.scale_[fit.neurons] for fit in fits] # in the neurons' own units

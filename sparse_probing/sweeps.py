@@ -62,15 +62,20 @@ def fit_and_score(
     along, # values of the probe's setting (m,)
     X:np.ndarray, # activations of all rows of a cell (n, d)
     y:np.ndarray, # their classes (n,), bool
-    seen:np.ndarray, # which rows to fit on
-    held_out:np.ndarray, # which rows to score
-)->Iterator[dict]: # for each setting: setting, nonzero, density, gap, every score of `evaluate`
-    "Fit on some rows with each setting, and score the others."
-    fit_rows, score_rows = prepared(probe, X[seen], X[held_out])
-    for fit in as_probe(last(probe)).fits(fit_rows, y[seen], along):
-        nonzero, scores = len(fit.neurons), all_scores(y[held_out], fit.scores(score_rows))
-        yield dict(setting=fit.setting, nonzero=nonzero, density=nonzero / X.shape[1],
-                   gap=fit.gap, **scores.iloc[0])
+    parts:list, # which rows to fit on, and which to score, for each part
+)->Iterator[list]: # of each part and setting: setting, nonzero, density, gap, scores of `evaluate`
+    "Fit on some rows with each setting, and score others."
+    classifier, bare = as_probe(last(probe)), not isinstance(probe, Pipeline) or len(probe) == 1
+    if bare and hasattr(classifier, 'fits_on'):
+        fitted = classifier.fits_on(X, y, [seen for seen, _ in parts], along)
+        ready = ((fits, X[held_out]) for fits, (_, held_out) in zip(fitted, parts))
+    else:
+        fresh = ((prepared(probe, X[seen], X[rest]), y[seen]) for seen, rest in parts)
+        ready = ((classifier.fits(seen, own, along), rest) for (seen, rest), own in fresh)
+    for (fits, rows), (_, held_out) in zip(ready, parts):
+        yield [dict(setting=fit.setting, nonzero=len(fit.neurons),
+                    density=len(fit.neurons) / X.shape[1], gap=fit.gap,
+                    **all_scores(y[held_out], fit.scores(rows)).iloc[0]) for fit in fits]
 
 # %% ../nbs/lessons/10-sweeps.ipynb #f85a7f9b
 def cell_table(
@@ -86,13 +91,10 @@ def cell_table(
     "All scores of one cell."
     train, aside = split(y, groups, test, seed)
     along = as_probe(last(probe)).settings(prepared(probe, X[train])[0], y[train], along)
-    def scored(part, fold, seen, held_out):
-        rows = fit_and_score(probe, along, X, y, seen, held_out)
-        return [dict(part=part, fold=fold, **row) for row in rows]
-    rows = scored('test', -1, train, aside)
-    for fold, (seen, held_out) in enumerate(folds(y[train], cv, groups[train], seed)):
-        rows += scored('validation', fold, train[seen], train[held_out])
-    return pd.DataFrame(rows)
+    inner = [(train[seen], train[rest]) for seen, rest in folds(y[train], cv, groups[train], seed)]
+    scored = fit_and_score(probe, along, X, y, [(train, aside), *inner])
+    return pd.DataFrame([dict(part='validation' if fold else 'test', fold=fold - 1, **row)
+                         for fold, rows in enumerate(scored) for row in rows])
 
 # %% ../nbs/lessons/10-sweeps.ipynb #369a44e3
 #| code-fold: true
