@@ -9,7 +9,7 @@ __all__ = []
 import os
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -48,6 +48,43 @@ def readable(
         raise TypeError(f'X holds {X.dtype}; real numbers are needed')
     single = str(X.dtype).removeprefix('torch.') in ('float16', 'bfloat16', 'float32')
     return X, np.dtype('f4' if single else 'f8')
+
+# %% ../nbs/lib/matrix.ipynb #a18m0021
+BLOCK_THERE = 2 ** 24 # numbers widened at once: 128 MB
+
+def sums_there(
+    X, # a torch tensor
+)->bool:
+    "Whether a tensor lies on another device, and that has double precision."
+    if X.device.type == 'cpu': return False
+    try: return X[:1, :1].double().device == X.device
+    except (TypeError, RuntimeError): return False
+
+def wide_blocks(
+    X, # a torch tensor on its device (n, d)
+)->Iterator[tuple]: # which rows, and they in double precision
+    "Widen a tensor, some rows at a time."
+    height = max(1, BLOCK_THERE // X.shape[1])
+    for top in range(0, X.shape[0], height):
+        rows = slice(top, top + height)
+        yield rows, X[rows].double()
+
+def products_there(
+    X, # a torch tensor on its device (n, d)
+    R:np.ndarray, # residuals (m, n)
+)->np.ndarray: # (m, d)
+    "Sums of residual times activation, where X lies."
+    import torch
+    factors = torch.as_tensor(R, device=X.device)
+    return sum(factors[:, rows] @ block for rows, block in wide_blocks(X)).cpu().numpy()
+
+def extents_there(
+    X, # a torch tensor on its device (n, d)
+)->tuple: # of each column: mean, sum of squares, smallest and largest value (d,)
+    "What `extents` gathers, where X lies."
+    square = sum((block * block).sum(0) for _, block in wide_blocks(X))
+    ends = [end.double().cpu().numpy() for end in (square, X.amin(0), X.amax(0))]
+    return products_there(X, np.full((1, X.shape[0]), 1 / X.shape[0]))[0], *ends
 
 # %% ../nbs/lib/matrix.ipynb #9e1a979a
 def compiled(
@@ -120,6 +157,7 @@ class Rows:
     ):
         self.X, self.dtype = readable(X)
         self.n, self.d = self.X.shape
+        self.there = is_tensor(self.X) and sums_there(self.X)
         self.in_place = (isinstance(self.X, np.ndarray) and self.X.dtype == self.dtype
                          and self.dtype.itemsize in self.X.strides and min(self.X.strides) > 0)
 
@@ -127,10 +165,12 @@ class Rows:
         *where, # rows and columns, as an index
     )->np.ndarray: # a copy of that part, in single or double precision
         "Bring a part of X over."
-        block = self.X[where]
-        if is_tensor(block):
-            block = block.cpu() # first: not every device has double precision
+        if is_tensor(self.X):
+            import torch
+            where = [torch.as_tensor(w) if isinstance(w, np.ndarray) else w for w in where]
+            block = self.X[tuple(where)].cpu() # first: not every device has double precision
             return (block.float() if self.dtype == 'f4' else block.double()).numpy()
+        block = self.X[where]
         if block.dtype != np.float16: return np.array(block, self.dtype, order='C')
         widen(block.view(np.uint16), HALVES, out := np.empty(block.shape, self.dtype))
         return out
@@ -179,7 +219,8 @@ def extents(
         square[columns] += np.einsum('ij,ij->j', block, block)
         low[columns] = np.minimum(low[columns], block.min(0))
         high[columns] = np.maximum(high[columns], block.max(0))
-    rows.over_blocks(look)
+    if rows.there: mean, square, low, high = extents_there(rows.X)
+    else: rows.over_blocks(look)
     mean = np.clip(mean, low, high)
     with np.errstate(all='ignore'): reach = np.maximum(high - mean, mean - low)
     return mean, reach, np.sqrt(square * SQUARES)
@@ -221,6 +262,7 @@ class Columns(Rows):
         R:np.ndarray, # residuals (m, n), each row summing to nearly zero
     )->np.ndarray: # (m, d); infinite or no number where X overflows
         "Sums of residual times centred activation, for all neurons, by one reading of X."
+        if self.there: return products_there(self.X, R) - self.mean * R.sum(1, keepdims=True)
         scale = abs(R).max(1, keepdims=True)
         scale[scale == 0] = 1
         factors, out = (R / scale).astype(self.dtype), np.zeros((len(R), self.d))
@@ -253,21 +295,23 @@ class Columns(Rows):
 
 # %% ../nbs/lib/matrix.ipynb #a18m0011
 FITS_AT_ONCE = 64 # their sums take 24 MB for 46,080 neurons
+IN_PLAY = 2 ** 17 # numbers; with fewer in a fit, threads wait for the interpreter more than they do
 
 def side_by_side(
     columns:Columns,
-    fits:Iterable[Generator], # each yields residuals (n,), is sent sums (d,), and returns something
+    fits:Iterable[Generator], # each yields residuals (n,) and how many numbers it has in play, is sent sums (d,), and returns something
 )->list: # what each returned
     "Run fits on the same activations; whatever they ask is answered by one reading of X."
-    fits, results, playing, answers = dict(enumerate(fits)), {}, [], {}
+    fits, results, playing, answers, load = dict(enumerate(fits)), {}, [], {}, 0
     waiting = [*fits]
     def go_on(k):
-        try: return k, fits[k].send(answers.get(k))
+        try: return k, *fits[k].send(answers.get(k))
         except StopIteration as end: results[k] = end.value
     while waiting or playing:
         room = FITS_AT_ONCE - len(playing)
         playing, waiting = playing + waiting[:room], waiting[room:]
-        asked = dict(filter(None, in_threads(go_on, playing)))
-        playing = [*asked]
-        if asked: answers = dict(zip(playing, columns.products(np.array([*asked.values()]))))
+        heavy = load > IN_PLAY * len(playing)
+        asked = [*filter(None, in_threads(go_on, playing, np.inf if heavy else 0))]
+        playing, load = [k for k, _, _ in asked], sum(size for _, _, size in asked)
+        if asked: answers = dict(zip(playing, columns.products(np.array([r for _, r, _ in asked]))))
     return [results[k] for k in fits]

@@ -156,7 +156,7 @@ def path_start(
 )->Generator: # the C up to which every coefficient is zero
     "Where the sparsity path starts."
     _, r = problem.null()
-    sums = yield problem.spread(r)
+    sums = yield problem.spread(r), 0
     largest_sums(problem, r, sums)
     return float(1 / abs(sums).max()) if sums.any() else np.inf
 
@@ -356,7 +356,7 @@ def certificate(
     error = rounding(problem.columns, work.ids, work.w, work.b)
     doubt = C * loss * np.expm1(min(error, MOST_EXPONENT))
     if shift := balance(f, y, s): r = residuals(f + shift, y, s)[1]
-    sums = yield problem.spread(r)
+    sums = yield problem.spread(r), work.columns.size
     slack = largest_sums(problem, r, sums, work.ids, work.slopes(r))
     return objective, 1 - (dual(sums, slack, r, s, C) - doubt) / objective, sums
 
@@ -797,6 +797,8 @@ class Along:
     def __post_init__(self):
         if not self.tol > 0 or self.max_iter < 1:
             raise ValueError(f'tol={self.tol} and max_iter={self.max_iter}: both must be positive')
+        if self.neurons is not None and self.neurons < 1:
+            raise ValueError(f'neurons={self.neurons}: a path cannot end before the first one')
 
 def follow(
     problem:Problem,
@@ -809,7 +811,7 @@ def follow(
     work, fits, trail = Working.of(problem, *(along.warm_start or nothing)), [], []
     f = work.scores()
     r = residuals(f + balance(f, problem.y, problem.s), problem.y, problem.s)[1]
-    sums = yield problem.spread(r)
+    sums = yield problem.spread(r), 0
     largest_sums(problem, r, sums, work.ids, work.slopes(r))
     start = 1 / abs(sums).max() if along.warm_start is None and sums.any() else grid[0]
     if along.relative:
@@ -825,7 +827,7 @@ def follow(
         if not wanted: continue
         fits.append((objective, gap, steps, work.b, work.ids[on], work.w[on]))
         advance()
-        if along.neurons and on.sum() >= along.neurons: break
+        if along.neurons and np.count_nonzero(on) >= along.neurons: break
     return grid[:len(fits)], fits
 
 # %% ../nbs/lessons/06-solver.ipynb #93af8289
@@ -973,18 +975,69 @@ def part_of(
 
 # %% ../nbs/lessons/06-solver.ipynb #a18s0012
 def l1_paths(
-    X:ArrayLike, # activations (n, d): array, memory map or tensor of any type; not copied whole
-    Y:ArrayLike, # labels, two classes: of all paths (n,), or of each (m, n)
-    C:ArrayLike, # 1/lambda: a grid for all paths, or one for each (m, ...)
-    *,
-    rows:Sequence=None, # for each path numbers of rows, bools, or None for all; all where not given
-    relative:bool=False, # whether C counts in multiples of the `c_min` of each path
-    neurons:int=None, # a path ends at the first C with so many neurons; at the last where not given
-    tol:float=1e-6, # relative duality gap to reach
-    sample_weight:ArrayLike=None, # of all paths (n,), or of each (m, n); 1 where not given
-    max_iter:int=200, # Newton steps for each C
-)->list[L1Path]: # (m,); raises ValueError for what cannot be fitted; warns with ConvergenceWarning above tol
-    "Many paths on the same activations, along increasing C, on all cores."
+    X:ArrayLike, Y:ArrayLike, C:ArrayLike, *, rows:Sequence=None, relative:bool=False,
+    neurons:int=None, tol:float=1e-6, sample_weight:ArrayLike=None, max_iter:int=200
+)->list[L1Path]:
+    """Many paths on the same activations, along increasing C, on all cores.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or tensor of any type; not copied whole.
+    Y : ArrayLike
+        Labels, two classes: of all paths (n,), or of each (m, n).
+    C : ArrayLike
+        1/lambda: a grid for all paths, or one for each (m, ...).
+    rows : Sequence, optional
+        For each path numbers of rows, bools, or None for all; all where not given.
+    relative : bool, default False
+        Whether C counts in multiples of the `c_min` of each path.
+    neurons : int, optional
+        A path ends at the first C with so many neurons; at the last where not given.
+    tol : float, default 1e-6
+        Relative duality gap to reach.
+    sample_weight : ArrayLike, optional
+        Of all paths (n,), or of each (m, n); 1 where not given.
+    max_iter : int, default 200
+        Newton steps for each C.
+
+    Returns
+    -------
+    list[L1Path]
+        (m,).
+
+    Raises
+    ------
+    ValueError
+        For what cannot be fitted.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Above tol.
+
+    Notes
+    -----
+    Taught in lesson 6, Solver:
+    https://sparse-probing.github.io/sparse_probing/lessons/06-solver.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import (contrast, l1_paths, load_lm, read_documents, record, split,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'})
+    >>> activations = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> train, test = split(examples.y, examples.group)
+    >>> X, y = activations.at(3, 0)[train], examples.y[train]
+    >>> rng = np.random.default_rng(0)
+    >>> shuffled = [rng.permutation(y) for _ in range(50)]
+    >>> paths = l1_paths(X, [y, *shuffled], [10], relative=True)
+    >>> counts = [path.nonzero[0] for path in paths]
+    >>> print(f'{counts[0]} neurons for the labels, {min(counts[1:])} to {max(counts[1:])} for shuffles')
+    """
     columns, along = Columns(X), Along(tol, max_iter, None, relative, neurons)
     Y, weight = np.asarray(Y), None if sample_weight is None else np.asarray(sample_weight)
     paths = for_each_path(

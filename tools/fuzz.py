@@ -7,6 +7,7 @@ import mpmath
 import numpy as np
 from tqdm import tqdm
 
+from sparse_probing.matrix import Columns
 from sparse_probing.solver import duality_gap, l1_path
 
 warnings.simplefilter('ignore')
@@ -20,16 +21,17 @@ SLACK = 1e-12 # share of an objective that rounding may take
 def problem(seed):
     """A random problem: X, y, C and weights, or no weights."""
     rng = np.random.default_rng(seed)
-    n, d = int(2 * 250 ** rng.random()), int(2000 ** rng.random())
+    n, d = int(2 * 600 ** rng.random()), int(2000 ** rng.random())
     X = rng.normal(size=(n, d)) + rng.normal(size=d) * rng.choice([0, 0, 10])
     y = labels(rng, X)
     plant(rng, X)
+    attack(rng, X)
     if rng.random() < .4: X *= 10. ** rng.uniform(-8, 8, d if rng.random() < .5 else 1)
     weight = rng.integers(0, 4, n) * rng.random() if rng.random() < .3 else None
     if weight is not None: weight[[np.argmax(y), np.argmin(y)]] = 1 # neither class may be left out
     if rng.random() < .3: C = 10. ** rng.uniform(-8, 8)
     else: C = 10. ** rng.uniform(-1, 3) / abs(X).std().clip(1e-8)
-    return X.astype(rng.choice(['f4', 'f8'])), y, C, weight
+    return in_precision(rng, X), y, C, weight
 
 
 def labels(rng, X):
@@ -54,6 +56,29 @@ def plant(rng, X):
                 'collinear': X[:, other] + X[:, third],
                 'copied with noise': X[:, other] * (1 + 1e-9 * rng.normal(size=n))}
         X[:, j] = [*hard.values()][k]
+
+
+def attack(rng, X):
+    """Replace columns by what makes a sum in single precision wrong."""
+    n, d = X.shape
+    for k in np.flatnonzero(rng.random(5) < .1):
+        some = rng.random(d) < rng.choice([.01, .5])
+        shape = n, some.sum()
+        wrong = [lambda: 10. ** rng.uniform(3, 30) * (1 + 1e-6 * rng.normal(size=shape)), # far off
+                 lambda: 1e6 * (-1.) ** np.arange(n)[:, None] + rng.normal(size=shape), # cancels
+                 lambda: 1e-40 * rng.normal(size=shape), # below the smallest normal number
+                 lambda: 10. ** rng.uniform(10, 37) * rng.normal(size=shape), # among the small
+                 lambda: X[:, some] * 10. ** rng.uniform(-30, 0, n)[:, None]] # rows of all sizes
+        X[:, some] = wrong[k]()
+
+
+def in_precision(rng, X):
+    """The same in half, single or double precision, in rows or in columns."""
+    if rng.random() < .2: # as large as half precision holds
+        return (X / abs(X).max().clip(1e-300) * np.finfo('f2').max).astype('f2')
+    precision = rng.choice(['f4', 'f8'])
+    largest = np.finfo(precision).max / 8 # so that the distance of two numbers is one too
+    return X.clip(-largest, largest).astype(precision, order=rng.choice(['C', 'F']))
 
 
 def objective(X, y, w, b, C, s):
@@ -105,6 +130,18 @@ def validate_gap(gap, again, tol):
     assert agree, f'gap {gap}, judged anew {again}'
 
 
+def validate_bound(X, rng):
+    """No sum over the rows is further from the truth than its bound, nor a norm too small."""
+    wide, d = X.astype(np.longdouble), X.shape[1]
+    r = rng.normal(size=len(X)) * 10. ** rng.uniform(-rng.choice([0, 30]), 0, len(X))
+    columns, r = Columns(X), r - r.mean()
+    sums, doubt = columns.products(r[None])[0], columns.doubt(r)
+    known, truth = np.isfinite(sums), r.astype(np.longdouble) @ (wide - columns.mean)
+    wrong = (abs(sums - truth) > doubt) & known
+    assert not wrong.any(), f'{wrong.sum()} of {d} sums are further off than they may be'
+    assert (columns.norm >= np.sqrt((wide ** 2).sum(0))).all(), 'a norm is too small'
+
+
 def validate_neighbours(X, y, coef, b, C, s, least, rng):
     """No neighbour lies below what the certificate allows."""
     for size in (1e-6, 1e-3, .1):
@@ -132,10 +169,12 @@ def judge(seed):
     fit = l1_path(X, y, C, sample_weight=weight)
     coef, b, gap, value = fit.coef.toarray()[0], fit.intercept[0], fit.gap[0], fit.objective[0]
     assert np.isfinite(coef).all() and np.isfinite([b, gap, value]).all(), 'not finite'
+    rng = np.random.default_rng(seed)
+    validate_bound(X, rng)
     validate_gap(gap, duality_gap(X, y, coef, b, C, weight), fit.tol)
     s = np.ones(len(y)) if weight is None else weight
     least = value * (1 - gap - SLACK)
-    validate_neighbours(X, y, coef, b, C, s, least, np.random.default_rng(seed))
+    validate_neighbours(X, y, coef, b, C, s, least, rng)
     verdict, on = 'certified' if gap <= fit.tol else 'says that it is not', np.flatnonzero(coef)
     small = len(on) <= SMALL[0] and len(y) <= SMALL[1]
     exact = small and validate_exactly(X[:, on], y, coef[on], b, C, s, value, gap)
