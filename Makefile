@@ -51,11 +51,12 @@ clean: ## remove what these commands made, the environment included; never your 
 	rm -rf $(VENV) report _docs _proc build dist *.egg-info .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# What pip has to say is of interest only where it fails.
+# What pip has to say is of interest only where it fails. adelie asks for numpy below 2 and runs with 2.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + ": name another as in make PYTHON=/usr/bin/python3.11" if sys.version_info < (3, 11) else 0)'
 	@echo 'The first time takes some minutes and about 3 GB of disk: packages into $(VENV), then the model and the text.'
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,bench,course,embedded]' > $(INSTALLED) 2>&1 || { cat $(INSTALLED); exit 1; }
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps adelie >> $(INSTALLED) 2>&1 || { cat $(INSTALLED); exit 1; }
 	@$(BIN)/sparse-probing fetch
 	@touch $@

@@ -98,7 +98,7 @@ def compiled(
 
 # %% ../nbs/lib/matrix.ipynb #a18m0003
 ROLE = threading.local() # `helper` is true in the threads of `crew`
-WORTH_THREADS = 2 ** 20 # numbers; one core reads them in a quarter of a millisecond, a call takes a tenth
+WORTH_THREADS = 2 ** 20 # numbers, read in a quarter of a millisecond; a call takes half of that
 
 @cache
 def crew(
@@ -299,7 +299,7 @@ IN_PLAY = 2 ** 17 # numbers; with fewer in a fit, threads wait for the interpret
 
 def side_by_side(
     columns:Columns,
-    fits:Iterable[Generator], # each yields residuals (n,) and how many numbers it has in play, is sent sums (d,), and returns something
+    fits:Iterable[Generator], # each yields residuals (n,) and its numbers in play; is sent sums (d,)
 )->list: # what each returned
     "Run fits on the same activations; whatever they ask is answered by one reading of X."
     fits, results, playing, answers, load = dict(enumerate(fits)), {}, [], {}, 0

@@ -36,6 +36,39 @@ def fits_of(
         yield Fit(C, neurons, path.coef.data[own], path.intercept[row], path.gap[row],
                   path.n_iter[row])
 
+# %% ../nbs/lessons/07-path.ipynb #a18p0001
+#| code-fold: true
+def sides_of(
+    y:np.ndarray, # classes (n,)
+)->tuple: # the classes; what is fitted against the rest, as bools (1 or as many as classes, n)
+    "One class against the rest; of two classes, the second against the first."
+    check_classification_targets(y)
+    classes = np.unique(y)
+    if len(classes) < 2:
+        raise ValueError(f'y has one class only, {classes[0]!r}: two are needed')
+    return classes, [y == side for side in classes[len(classes) == 2:]]
+
+def part_weights(
+    class_weight, # 'balanced', or class -> weight, or nothing
+    y:np.ndarray, # class of each row (n,)
+    parts, # of each path, the numbers of its rows
+    sample_weight, # weight of each row (n,), or nothing
+)->np.ndarray: # (m, n), of which a path takes its rows
+    "What each row counts in each of several paths; classes are balanced within a path."
+    weights = np.ones((len(parts), len(y)))
+    for own, rows in zip(weights, parts):
+        given = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        weight = row_weights(class_weight, y[rows], given)
+        if weight is not None: own[rows] = weight
+    return weights
+
+def validate_settings(
+    probe, # a sparse probe
+):
+    "Check what a sparse probe is given."
+    for name in ('C', 'tol', 'max_iter'):
+        validate_number(name, getattr(probe, name), whole=name == 'max_iter')
+
 # %% ../nbs/lessons/07-path.ipynb #b3689be8
 class SparseProbe(LinearProbe):
     """L1-penalised logistic regression: few neurons, and how far from the optimum at most.
@@ -146,7 +179,7 @@ class SparseProbe(LinearProbe):
         y : ArrayLike
             Classes of the rows (n,), two.
         parts : Sequence
-            The numbers of the rows to fit on, for each path.
+            Of each path, the numbers of the rows to fit on.
         along : ArrayLike, optional
             Values of C; ten from `c_min` of all rows if not given.
         sample_weight : ArrayLike, optional
@@ -155,7 +188,6 @@ class SparseProbe(LinearProbe):
         Returns
         -------
         list[list[Fit]]
-            For each path and C.
 
         Raises
         ------
@@ -166,13 +198,10 @@ class SparseProbe(LinearProbe):
         -----
         ConvergenceWarning
         """
-        y, second = np.asarray(y), two_classes(y)[1]
-        C, weights = self.settings(X, second, along), np.ones((len(parts), len(y)))
-        for own, rows in zip(weights, parts):
-            some = None if sample_weight is None else np.asarray(sample_weight)[rows]
-            own[rows] = 1 if (w := row_weights(self.class_weight, y[rows], some)) is None else w
-        paths = l1_paths(X, second, C, rows=parts, tol=self.tol, sample_weight=weights,
-                         max_iter=self.max_iter)
+        second = two_classes(y)[1]
+        weights = part_weights(self.class_weight, np.asarray(y), parts, sample_weight)
+        paths = l1_paths(X, second, self.settings(X, second, along), rows=parts, tol=self.tol,
+                         sample_weight=weights, max_iter=self.max_iter)
         return [[*fits_of(path)] for path in paths]
 
     def fit(self, X:np.ndarray, y:np.ndarray, sample_weight:np.ndarray=None)->'SparseProbe':
@@ -200,19 +229,13 @@ class SparseProbe(LinearProbe):
         -----
         ConvergenceWarning
         """
-        for name in ('C', 'tol', 'max_iter'):
-            validate_number(name, getattr(self, name), whole=name == 'max_iter')
+        validate_settings(self)
         X, y = validate_data(self, X, y, dtype=FLOATS)
-        check_classification_targets(y)
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise ValueError(f'y has one class only, {classes[0]!r}: two are needed')
+        classes, sides = sides_of(y)
         weight = row_weights(self.class_weight, y, sample_weight)
-        sides = classes[1:] if len(classes) == 2 else classes
-        paths = l1_paths(X, [y == side for side in sides], validate_C(self.C), tol=self.tol,
-                         sample_weight=weight, max_iter=self.max_iter)
-        fits = [next(fits_of(path)) for path in paths]
-        return self.set_fits(classes, fits, X.shape[1])
+        paths = l1_paths(X, sides, [self.C], tol=self.tol, max_iter=self.max_iter,
+                         sample_weight=weight)
+        return self.set_fits(classes, [next(fits_of(path)) for path in paths], X.shape[1])
 
 # %% ../nbs/lessons/07-path.ipynb #2e01108a
 #| code-fold: true

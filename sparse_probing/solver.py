@@ -285,20 +285,6 @@ class Working:
     w:np.ndarray # coefficients (k,)
     b:float # intercept
 
-    @classmethod
-    def of(cls, problem:Problem, coef, intercept)->'Working':
-        "Start from anyone's coefficients (d,) or (1, d)."
-        coef, b = np.ravel(coef).astype(np.float64), float(np.squeeze(intercept))
-        if coef.shape != (problem.columns.d,):
-            raise ValueError(f'X has {problem.columns.d} neurons, coef has {coef.size} entries')
-        if not (np.isfinite(coef).all() and np.isfinite(b)):
-            raise ValueError('coef or intercept is not finite')
-        nobody = np.empty((0, len(problem.y)), problem.columns.dtype)
-        work = cls(nobody, np.empty(0, int), np.empty(0), np.empty(0), b)
-        work.add(problem, np.flatnonzero(coef))
-        work.w = coef[work.ids]
-        return work
-
     def scores(self)->np.ndarray: # (n,)
         "Scores of the rows."
         on = np.flatnonzero(self.w)
@@ -315,10 +301,6 @@ class Working:
         "The sums of residual times centred activation."
         def add(some): return sum_columns(self.columns[some], self.mean[some], r)
         return np.concatenate(in_threads(add, portions(len(self.ids)), self.columns.size))
-
-    def objective(self, problem:Problem, C:float)->float:
-        "The objective at these coefficients."
-        return abs(self.w).sum() + C * residuals(self.scores(), problem.y, problem.s)[0]
 
     def dense(self, d:int)->np.ndarray: # (d,)
         "The coefficients of all neurons."
@@ -340,6 +322,25 @@ class Working:
         problem.columns.take(ids, problem.rows, self.columns[k:])
         self.ids, self.mean = np.append(self.ids, ids), np.append(self.mean, mean)
         self.w = np.append(self.w, np.zeros(len(ids)))
+
+# %% ../nbs/lessons/06-solver.ipynb #a18s0020
+#| code-fold: true
+def working_set(
+    problem:Problem,
+    coef, # anyone's coefficients (d,) or (1, d)
+    intercept, # anyone's
+)->Working: # raises ValueError for other sizes and for what is not finite
+    "Put the neurons of a solution in play."
+    coef, b = np.ravel(coef).astype(np.float64), float(np.squeeze(intercept))
+    if coef.shape != (problem.columns.d,):
+        raise ValueError(f'X has {problem.columns.d} neurons, coef has {coef.size} entries')
+    if not (np.isfinite(coef).all() and np.isfinite(b)):
+        raise ValueError('coef or intercept is not finite')
+    nobody = np.empty((0, len(problem.y)), problem.columns.dtype)
+    work = Working(nobody, np.empty(0, int), np.empty(0), np.empty(0), b)
+    work.add(problem, np.flatnonzero(coef))
+    work.w = coef[work.ids]
+    return work
 
 # %% ../nbs/lessons/06-solver.ipynb #14a03569
 MOST_EXPONENT = 700 # exp overflows from 710 on; a factor of e^700 certifies nothing anyway
@@ -426,7 +427,7 @@ def duality_gap(
     15 neurons, gap 5.6%
     """
     problem, C = Problem.of(X, y, sample_weight), validate_C(C)[0]
-    work = Working.of(problem, coef, intercept)
+    work = working_set(problem, coef, intercept)
     return side_by_side(problem.columns, [certificate(problem, work, C)])[0][1]
 
 # %% ../nbs/lessons/06-solver.ipynb #dbe91258
@@ -768,6 +769,10 @@ def stages(
 
 # %% ../nbs/lessons/06-solver.ipynb #c3180f2a
 #| code-fold: true
+def objective(problem:Problem, work:Working, C:float)->float:
+    "What is minimised, at the coefficients of a working set."
+    return abs(work.w).sum() + C * residuals(work.scores(), problem.y, problem.s)[0]
+
 def extrapolate(
     problem:Problem,
     work:Working, # the last fit; moved where that lowers the objective
@@ -781,7 +786,7 @@ def extrapolate(
     w = work.w + step * (work.w - coef[work.ids])
     w = np.where(w * work.w > 0, w, 0) # whether a neuron enters or changes sign is not foretold
     moved = replace(work, w=w, b=work.b + step * (work.b - b))
-    if moved.objective(problem, C) < work.objective(problem, C): work.w, work.b = moved.w, moved.b
+    if objective(problem, moved, C) < objective(problem, work, C): work.w, work.b = moved.w, moved.b
 
 # %% ../nbs/lessons/06-solver.ipynb #76ef84bb
 #| code-fold: true
@@ -808,7 +813,7 @@ def follow(
 )->Generator: # C; objective, gap, steps, intercept, neurons and their coefficients, for each C
     "Fit every C from where the one before ended."
     nothing = np.zeros(problem.columns.d), problem.null()[0]
-    work, fits, trail = Working.of(problem, *(along.warm_start or nothing)), [], []
+    work, fits, trail = working_set(problem, *(along.warm_start or nothing)), [], []
     f = work.scores()
     r = residuals(f + balance(f, problem.y, problem.s), problem.y, problem.s)[1]
     sums = yield problem.spread(r), 0
@@ -948,6 +953,8 @@ def which_rows(
         raise ValueError(f'rows go from {rows.min()} to {rows.max()}, but X has {n}')
     return rows.astype(np.int64)
 
+# %% ../nbs/lessons/06-solver.ipynb #a18s0021
+#| code-fold: true
 def for_each_path(
     **given, # name -> a value for all paths, or several, and whether they are several
 )->list[tuple]: # for each path, its values
@@ -1004,7 +1011,6 @@ def l1_paths(
     Returns
     -------
     list[L1Path]
-        (m,).
 
     Raises
     ------
@@ -1037,6 +1043,7 @@ def l1_paths(
     >>> paths = l1_paths(X, [y, *shuffled], [10], relative=True)
     >>> counts = [path.nonzero[0] for path in paths]
     >>> print(f'{counts[0]} neurons for the labels, {min(counts[1:])} to {max(counts[1:])} for shuffles')
+    11 neurons for the labels, 26 to 60 for shuffles
     """
     columns, along = Columns(X), Along(tol, max_iter, None, relative, neurons)
     Y, weight = np.asarray(Y), None if sample_weight is None else np.asarray(sample_weight)

@@ -1,4 +1,4 @@
-"""Many paths on one X, and X where it lies: any rows, any labels, any number of threads, any device."""
+"""Many paths on one X, and X where it lies: any rows, any labels, any threads, any device."""
 import tracemalloc
 
 import numpy as np

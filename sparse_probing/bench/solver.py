@@ -21,10 +21,10 @@ from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from ..activations import record
-from .timing import TARGETS, measure, validate_peers
+from .timing import TARGETS, clock, measure, validate_peers
 from ..examples import contrast
 from ..probe import split
-from ..solver import c_min, duality_gap, l1_path
+from ..solver import c_min, duality_gap, l1_path, l1_paths
 from ..sources import LM, load_lm, read_documents
 from ..tokens import tokenize
 
@@ -62,23 +62,61 @@ def by_skglm(X, y, C, **options)->tuple:
     model = SparseLogisticRegression(warm_start=True, **options)
     return one_by_one(model, lambda c: {'alpha': 1 / (c * len(y))}, np.asfortranarray(X), y, C)
 
+def by_glum(X, y, C, **options)->tuple:
+    "glum's coordinate descent on reweighted squares, warm-started; double precision only."
+    from glum import GeneralizedLinearRegressor
+    model = GeneralizedLinearRegressor(family='binomial', l1_ratio=1, warm_start=True, **options)
+    return one_by_one(model, lambda c: {'alpha': 1 / (c * len(y))}, X.astype(float), y, C)
+
 def by_celer(X, y, C)->tuple:
     "celer, warm-started; double precision only, and without an intercept."
     from celer import LogisticRegression as Celer
     columns = np.asfortranarray(X, np.float64)
     return one_by_one(Celer(warm_start=True), lambda c: {'C': c}, columns, y, C)
 
+# %% ../../nbs/bench/solver.ipynb #b18n0001
+def by_adelie(X, y, C, tol=1e-7, threads=1)->tuple:
+    "adelie's path; fits that it gives up have no coefficients."
+    import adelie
+    from adelie.glm import binomial
+    state = adelie.grpnet(
+        np.asfortranarray(X, np.float64), binomial(y.astype(np.float64)), adev_tol=1, ddev_tol=0,
+        lmda_path=1 / (C * len(y)), early_exit=False, tol=tol, n_threads=threads,
+        max_iters=10 ** 7, progress_bar=False)
+    coef, b = np.zeros((len(C), X.shape[1])), np.zeros(len(C))
+    done = len(state.intercepts)
+    coef[:done], b[:done] = state.betas.toarray(), state.intercepts
+    return coef, b
+
+LONGEST = 20 # seconds; a smaller tolerance is not tried after that
+
+def adelie_at(
+    gap:float, # to reach
+    X, y, C, # the problem
+)->dict: # name -> a solver: as it comes, and with the tolerance that it needs
+    "What adelie needs to come as near to the optimum."
+    seconds = [clock(partial(by_adelie, threads=count), X, y, C)[0] for count in (1, 2)]
+    threads = 1 + int(np.argmin(seconds))
+    for tol in 10. ** -np.arange(10, 18):
+        took, fit = clock(partial(by_adelie, tol=tol, threads=threads), X, y, C)
+        if took > LONGEST or float(judge(X, y, C, *fit)['gap']) <= gap: break
+    return {'adelie': partial(by_adelie, threads=threads),
+            f'adelie, tol {tol:.0e}': partial(by_adelie, tol=tol, threads=threads)}
+
 # %% ../../nbs/bench/solver.ipynb #ad1c2e57
 SOLVERS = {
     'ours': by_l1_path,
     'skglm': by_skglm,
     'skglm, tol 1e-6': partial(by_skglm, tol=1e-6, max_iter=100, max_epochs=50_000),
+    'adelie': by_adelie,
+    'glum': by_glum,
+    'glum, tol 1e-7': partial(by_glum, gradient_tol=1e-7, max_iter=1000),
     'celer, no intercept': by_celer,
     'liblinear': partial(by_sklearn, solver='liblinear'),
     'SAGA(1000)': partial(by_sklearn, solver='saga', max_iter=1000)}
 EVERYONE = tuple(SOLVERS)
 ALL_BUT_SAGA = EVERYONE[:-1] # it is far slower than all others, and raced at the tour's size only
-A_FEW = 'ours', 'skglm', 'liblinear'
+A_FEW = 'ours', 'skglm', 'adelie', 'liblinear'
 
 # %% ../../nbs/bench/solver.ipynb #a4d51aec
 def judge(
@@ -105,15 +143,21 @@ def with_ratio(
 # %% ../../nbs/bench/solver.ipynb #9e83d6c3
 def take_turns(
     problem:tuple, # X, y and C
-    solvers:list, # names in SOLVERS
+    solvers:dict, # name -> solver
     fits:dict, # receives coefficients and intercepts by solver
 )->Iterator[str]: # the name of each solver when it is done
     "Let solvers fit one problem, one after the other."
-    for name in solvers:
-        fits[name] = SOLVERS[name](*problem)
+    for name, solver in solvers.items():
+        fits[name] = solver(*problem)
         yield name
 
+def reading_only(X, y, C)->float: # seconds
+    "What X costs if it is read once for each C, by BLAS on all cores and in X's precision."
+    r = np.linspace(-1, 1, len(X)).astype(X.dtype)
+    return len(C) * np.median([clock(r.__matmul__, X)[0] for _ in range(9)])
+
 # %% ../../nbs/bench/solver.ipynb #62cf6309
+GAP = 1e-6 # what our tolerance asks for
 LONG_RUN = 5 # seconds; a longer run varies little and is not repeated
 
 def race(
@@ -125,16 +169,22 @@ def race(
 )->pd.DataFrame: # a row a solver
     "Time solvers on one problem, in turn."
     corner = np.r_[np.flatnonzero(y == 0)[:20], np.flatnonzero(y == 1)[:20]]
-    first = measure(take_turns((X[corner, :40], y[corner], C[:2]), solvers, {})).seconds
-    fits, running, runs = {}, list(solvers), []
+    racing = {name: SOLVERS[name] for name in solvers}
+    first = measure(take_turns((X[corner, :40], y[corner], C[:2]), racing, {})).seconds
+    if 'adelie' in racing: racing |= adelie_at(GAP, X, y, C)
+    fits, running, runs = {}, racing, []
     for _ in range(repeats):
         runs.append(measure(take_turns((X, y, C), running, fits)))
-        running = [name for name in running if runs[-1].seconds[name] < LONG_RUN]
+        running = {name: running[name] for name in running if runs[-1].seconds[name] < LONG_RUN}
         if not running: break
     by_solver = pd.concat(runs).groupby(level=0, sort=False)
-    judged = pd.DataFrame({name: judge(X, y, C, *fits[name]) for name in solvers}).T
-    return with_ratio(by_solver.seconds.median(), **judged, MiB=by_solver.MiB.max(),
-                      **{'first call s': first}, runs=by_solver.size())
+    judged = pd.DataFrame({name: judge(X, y, C, *fits[name]) for name in racing}).T
+    table = with_ratio(by_solver.seconds.median(), **judged, MiB=by_solver.MiB.max(),
+                       **{'first call s': first.reindex(racing)}, runs=by_solver.size())
+    table.runs = table.runs.astype('Int64') # which has no number where there is none
+    least = reading_only(X, y, C)
+    table.loc['(X read once a C)', table.columns[:2]] = least, least / table.seconds['ours']
+    return table
 
 # %% ../../nbs/bench/solver.ipynb #a5dc6064
 def windows(
@@ -173,9 +223,10 @@ def tour_problems(lm:LM)->Iterator[tuple]: # name, X, y, C, solvers
             yield name, A, b, np.linspace(1, 100, 17), EVERYONE
 
 def tall_problems(X, y)->Iterator[tuple]: # name, X, y, C, solvers
-    "Layer 3 of all rows."
-    for where, place in PLACES.items():
-        for name, A, b in two_scales(X[:, 3, place], y, where):
+    "One layer of all rows."
+    for layer, where in ((3, 'position -1'), (3, 'position 0'), (20, 'position -1')):
+        layer = min(layer, X.shape[1] - 1)
+        for name, A, b in two_scales(X[:, layer, PLACES[where]], y, f'layer {layer}, {where}'):
             yield name, A, b, c_min(A, b) * np.geomspace(1, 1000, 30), ALL_BUT_SAGA
 
 def wide_problems(X, y)->Iterator[tuple]: # name, X, y, C, solvers
@@ -245,18 +296,54 @@ def bench_many(
              for solver in solvers]
     return with_ratio(table.seconds, gap=[f'{gap:.0e}' for gap in worst], runs=1)
 
+# %% ../../nbs/bench/solver.ipynb #b18n0003
+def bench_halves(
+    X:np.ndarray, # activations (n, d)
+    y:np.ndarray, # labels (n,)
+    count:int=100, # halves
+)->pd.DataFrame: # a row a way
+    "Paths on random halves of the rows, until 38 neurons are in."
+    rng, grid = np.random.default_rng(0), np.geomspace(1, 1000, 30)
+    halves = [rng.permutation(len(y))[:len(y) // 2] for _ in range(count)]
+    paths = []
+    def ways():
+        paths.extend(l1_paths(X, y, grid, rows=halves, relative=True, neurons=38))
+        yield 'l1_paths'
+        for half, path in zip(halves, paths): l1_path(X[half], y[half], path.C)
+        yield 'a loop of l1_path'
+    table = measure(ways())
+    return with_ratio(table.seconds, gap=f'{max(path.gap.max() for path in paths):.0e}', runs=1)
+
+def bench_shuffles(
+    X:np.ndarray, # activations (n, d)
+    y:np.ndarray, # labels (n,)
+    reach:float=10, # the last of ten C, as a multiple of the first
+    count:int=50, # shuffles
+)->pd.DataFrame: # a row for one path and for all
+    "Paths of shuffled labels."
+    rng, worst = np.random.default_rng(0), []
+    Y, grid = [rng.permutation(y) for _ in range(count)], np.geomspace(1, reach, 10)
+    def ways():
+        for name, labels in (('one path', Y[:1]), (f'{count} paths', Y)):
+            worst.append(max(path.gap.max() for path in l1_paths(X, labels, grid, relative=True)))
+            yield name
+    table = measure(ways())
+    return with_ratio(table.seconds, gap=[f'{gap:.0e}' for gap in worst], runs=1)
+
 # %% ../../nbs/bench/solver.ipynb #8bcf7927
 def bench_solver(
     repeats:int=5, # runs of each solver on each problem, at most
 )->pd.DataFrame: # a row a problem and solver
     "Race the solvers on real activations, small and large."
-    validate_peers('skglm', 'celer')
+    validate_peers('skglm', 'celer', 'glum', 'adelie')
     lm, tables = load_lm(), {}
     X, y = windows(lm, TARGETS, 1000, list(range(lm.layers)), tuple(range(-6, 1)))
-    all_problems = tqdm(problems(lm, X, y), desc='bench solver', unit=' problems', total=12)
+    all_problems = tqdm(problems(lm, X, y), desc='bench solver', unit=' problems', total=14)
     for name, A, b, C, solvers in all_problems: tables[name] = race(A, b, C, solvers, repeats)
-    count = X.shape[1] * X.shape[2]
-    tables[f'{count} problems of {len(X)} x {X.shape[3]}, two processes'] = bench_many(X, y)
+    count, size, wide = X.shape[1] * X.shape[2], f'{len(X)} x {X.shape[3]}', X[:, :, -2]
+    tables[f'{count} problems of {size}, two processes'] = bench_many(X, y)
+    tables[f'100 halves of {size}, 38 neurons'] = bench_halves(X[:, 3, -2], y)
+    tables['shuffles, all layers, ten C'] = bench_shuffles(wide.reshape(len(X), -1), y)
     table = pd.concat(tables, names=['problem', 'solver'])
     table.attrs['note'] = (
         f'medians of up to {repeats} runs, in turn; a run over five seconds is not repeated. '

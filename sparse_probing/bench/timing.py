@@ -65,9 +65,10 @@ def validate_peers(
 ):
     "Stop where a package to compare with is missing."
     missing = [peer.replace('_', '-') for peer in peers if not find_spec(peer)]
-    if missing:
-        raise ModuleNotFoundError(f"{' and '.join(missing)} missing: "
-                                  "run `pip install 'sparse_probing[bench]'`")
+    if not missing: return
+    ways = ["`pip install 'sparse_probing[bench]'`"] * any(peer != 'adelie' for peer in missing)
+    ways += ['`pip install --no-deps adelie`'] * ('adelie' in missing) # it asks for numpy below 2
+    raise ModuleNotFoundError(f"{' and '.join(missing)} missing: run {' and '.join(ways)}")
 
 # %% ../../nbs/bench/timing.ipynb #234b567c
 TARGETS = {'the': ' the', 'an': ' an'} # class -> the text of its token
