@@ -299,7 +299,7 @@ IN_PLAY = 2 ** 17 # numbers; with fewer in a fit, threads wait for the interpret
 
 def side_by_side(
     columns:Columns,
-    fits:Iterable[Generator], # each yields residuals (n,) and its numbers in play; is sent sums (d,)
+    fits:Iterable[Generator], # each yields residuals (n,), numbers in play; is sent sums (d,)
 )->list: # what each returned
     "Run fits on the same activations; whatever they ask is answered by one reading of X."
     fits, results, playing, answers, load = dict(enumerate(fits)), {}, [], {}, 0

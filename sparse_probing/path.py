@@ -200,9 +200,9 @@ class SparseProbe(LinearProbe):
         """
         second = two_classes(y)[1]
         weights = part_weights(self.class_weight, np.asarray(y), parts, sample_weight)
-        paths = l1_paths(X, second, self.settings(X, second, along), rows=parts, tol=self.tol,
-                         sample_weight=weights, max_iter=self.max_iter)
-        return [[*fits_of(path)] for path in paths]
+        return [[*fits_of(path)] for path in l1_paths(
+            X, second, self.settings(X, second, along), rows=parts, sample_weight=weights,
+            tol=self.tol, max_iter=self.max_iter)]
 
     def fit(self, X:np.ndarray, y:np.ndarray, sample_weight:np.ndarray=None)->'SparseProbe':
         """Fit, one class against the rest where there are more than two.
@@ -232,9 +232,8 @@ class SparseProbe(LinearProbe):
         validate_settings(self)
         X, y = validate_data(self, X, y, dtype=FLOATS)
         classes, sides = sides_of(y)
-        weight = row_weights(self.class_weight, y, sample_weight)
         paths = l1_paths(X, sides, [self.C], tol=self.tol, max_iter=self.max_iter,
-                         sample_weight=weight)
+                         sample_weight=row_weights(self.class_weight, y, sample_weight))
         return self.set_fits(classes, [next(fits_of(path)) for path in paths], X.shape[1])
 
 # %% ../nbs/lessons/07-path.ipynb #2e01108a

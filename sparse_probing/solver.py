@@ -1015,7 +1015,7 @@ def l1_paths(
     Raises
     ------
     ValueError
-        For what cannot be fitted.
+        For what cannot be.
 
     Warns
     -----
