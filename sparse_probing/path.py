@@ -199,10 +199,10 @@ class SparseProbe(LinearProbe):
         ConvergenceWarning
         """
         second = two_classes(y)[1]
-        weights = part_weights(self.class_weight, np.asarray(y), parts, sample_weight)
         return [[*fits_of(path)] for path in l1_paths(
-            X, second, self.settings(X, second, along), rows=parts, sample_weight=weights,
-            tol=self.tol, max_iter=self.max_iter)]
+            X, second, self.settings(X, second, along), rows=parts, tol=self.tol,
+            sample_weight=part_weights(self.class_weight, np.asarray(y), parts, sample_weight),
+            max_iter=self.max_iter)]
 
     def fit(self, X:np.ndarray, y:np.ndarray, sample_weight:np.ndarray=None)->'SparseProbe':
         """Fit, one class against the rest where there are more than two.

@@ -1043,7 +1043,7 @@ def l1_paths(
     >>> paths = l1_paths(X, [y, *shuffled], [10], relative=True)
     >>> counts = [path.nonzero[0] for path in paths]
     >>> print(f'{counts[0]} neurons for the labels, {min(counts[1:])} to {max(counts[1:])} for shuffles')
-    11 neurons for the labels, 26 to 60 for shuffles
+    11 neurons for the labels, 27 to 63 for shuffles
     """
     columns, along = Columns(X), Along(tol, max_iter, None, relative, neurons)
     Y, weight = np.asarray(Y), None if sample_weight is None else np.asarray(sample_weight)
