@@ -131,8 +131,7 @@ class SparseProbe(LinearProbe):
         ValueError
             For values that cannot be.
         """
-        if along is None: return grid(X, y, size=10, reach=100)
-        return np.unique(validate_C(along))
+        return grid(X, y, size=10, reach=100) if along is None else np.unique(validate_C(along))
 
     def fits(
         self, X:ArrayLike, y:ArrayLike, along:ArrayLike=None, sample_weight:ArrayLike=None
