@@ -163,7 +163,7 @@ class Rows:
 
     def bring(self,
         *where, # rows and columns, as an index
-    )->np.ndarray: # a copy of that part, in single or double precision
+    )->np.ndarray: # that part, in single or double precision
         "Bring a part of X over."
         if is_tensor(self.X):
             import torch
@@ -171,7 +171,7 @@ class Rows:
             block = self.X[tuple(where)].cpu() # first: not every device has double precision
             return (block.float() if self.dtype == 'f4' else block.double()).numpy()
         block = self.X[where]
-        if block.dtype != np.float16: return np.array(block, self.dtype, order='C')
+        if block.dtype != np.float16: return np.ascontiguousarray(block, self.dtype)
         widen(block.view(np.uint16), HALVES, out := np.empty(block.shape, self.dtype))
         return out
 
