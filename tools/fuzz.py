@@ -88,7 +88,7 @@ def objective(X, y, w, b, C, s):
     for row, side, weight in zip(X, y, s):
         if not weight: continue
         score = sum((mpmath.mpf(float(x)) * v for x, v in zip(row, w)), mpmath.mpf(b))
-        total += C * weight * mpmath.log(1 + mpmath.exp(-(2 * int(side) - 1) * score))
+        total += C * weight * mpmath.log1p(mpmath.exp(-(2 * int(side) - 1) * score))
     return total
 
 
