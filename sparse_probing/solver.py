@@ -996,11 +996,11 @@ def l1_paths(
     C : ArrayLike
         1/lambda: a grid for all paths, or one for each (m, ...).
     rows : Sequence, optional
-        For each path numbers of rows, bools, or None for all; all where not given.
+        Of each path: numbers of rows, bools, or None for all rows.
     relative : bool, default False
         Whether C counts in multiples of the `c_min` of each path.
     neurons : int, optional
-        A path ends at the first C with so many neurons; at the last where not given.
+        A path ends once so many are in; at its last C where not given.
     tol : float, default 1e-6
         Relative duality gap to reach.
     sample_weight : ArrayLike, optional
@@ -1015,7 +1015,7 @@ def l1_paths(
     Raises
     ------
     ValueError
-        For what cannot be.
+        For bad rows.
 
     Warns
     -----
