@@ -51,12 +51,12 @@ def sides_of(
 def part_weights(
     class_weight, # 'balanced', or class -> weight, or nothing
     y:np.ndarray, # class of each row (n,)
-    parts, # of each path, the numbers of its rows
+    parts, # of each path, the numbers of its rows, or None for all
     sample_weight, # weight of each row (n,), or nothing
 )->np.ndarray: # (m, n), of which a path takes its rows
     "What each row counts in each of several paths; classes are balanced within a path."
     weights = np.ones((len(parts), len(y)))
-    for own, rows in zip(weights, parts):
+    for own, rows in zip(weights, (slice(None) if some is None else some for some in parts)):
         given = None if sample_weight is None else np.asarray(sample_weight)[rows]
         weight = row_weights(class_weight, y[rows], given)
         if weight is not None: own[rows] = weight
@@ -163,7 +163,7 @@ class SparseProbe(LinearProbe):
         -----
         ConvergenceWarning
         """
-        return iter(self.fits_on(X, y, [np.arange(len(y))], along, sample_weight)[0])
+        return iter(self.fits_on(X, y, [None], along, sample_weight)[0])
 
     def fits_on(
         self, X:ArrayLike, y:ArrayLike, parts:Sequence, along:ArrayLike=None,
