@@ -316,11 +316,15 @@ def progress_bar(
     "Show how far all ranks are."
     with tqdm(total=total, desc='harvest', unit=' documents') as bar:
         before = progress(logging_dir).get('run', 0) # of an earlier call
+        shown = None
         def watch():
+            nonlocal shown
             counts = Counter(progress(logging_dir))
+            if counts == shown: return # a log gets a line where there is news
+            shown = counts
             rate = max(counts['run'] - before, 0) / max(bar.format_dict['elapsed'], 1e-9)
-            bar.update(counts['documents'] - bar.n)
             bar.set_postfix_str(f'{counts["run"]:,} tokens run, {counts["hits"]:,} hits, '
-                                f'{rate:,.0f} tokens/s')
+                                f'{rate:,.0f} tokens/s', refresh=False)
+            if not bar.update(counts['documents'] - bar.n): bar.refresh()
         yield watch
         watch()
