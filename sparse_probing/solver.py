@@ -104,6 +104,7 @@ class Problem:
     y:np.ndarray # (n,), -1 or 1
     s:np.ndarray # weights (n,)
     rows:np.ndarray|None = None # which rows of the activations (n,); all where nothing
+    few:int = 0 # neurons that are sooner summed by themselves than X is read
 
     @classmethod
     def of(cls, X, y, sample_weight=None, rows=None)->'Problem':
@@ -134,13 +135,14 @@ NOBODY = np.empty(0, int)
 def largest_sums(
     problem:Problem,
     r:np.ndarray, # residuals (n,), the classes in balance
-    sums:np.ndarray, # of all neurons (d,), as `products` gives them; the few that matter made exact
+    sums:np.ndarray, # of all neurons (d,); the few that matter are made exact
+    doubt:np.ndarray, # how wrong each sum can be (d,); made small where the sum is made exact
     ids:np.ndarray=NOBODY, # neurons whose sums are known exactly (k,)
     known:np.ndarray=NOBODY, # those (k,)
-)->np.ndarray: # how wrong each sum can be (d,)
+    most:float=np.inf, # neurons that may be summed again
+)->bool: # False where more than those may be the largest: then none is made exact
     "Sum again in double precision whatever may be the largest."
     columns, full = problem.columns, problem.spread(r)
-    doubt = np.where(np.isfinite(sums), columns.doubt(full), np.inf)
     slack = columns.n * np.finfo(float).eps * abs(r).sum() * columns.reach
     sums[ids], doubt[ids] = known, slack[ids]
     size = abs(sums)
@@ -148,17 +150,45 @@ def largest_sums(
         close = ~(size + doubt < np.fmax.reduce(size - doubt))
     close[ids] = False
     near = np.flatnonzero(close)
+    if len(near) > most: return False
     sums[near], doubt[near] = columns.exact(full, near), slack[near]
-    return doubt
+    return True
+
+# %% ../nbs/lessons/06-solver.ipynb #a25s0001
+#| code-fold: true
+@dataclass
+class Sums:
+    "Of residual times activation, for all neurons."
+    values:np.ndarray # (d,)
+    doubt:np.ndarray # how wrong each can be (d,)
+    read:tuple # the last reading of X: residuals (n,), and the sums and doubts from it (d,)
+
+def sums_at(
+    problem:Problem,
+    r:np.ndarray, # residuals (n,), the classes in balance
+    work:'Working'=None, # the neurons in play
+    last:Sums=None, # at other residuals
+)->Generator: # Sums
+    "The sums of all neurons, by a reading of X where those of the last one leave too many open."
+    columns, full = problem.columns, problem.spread(r)
+    in_play = (work.ids, work.slopes(r)) if work else (NOBODY, NOBODY)
+    if last:
+        before, values, doubt = last.read
+        values, doubt = values.copy(), doubt + columns.drift(r - before)
+        if largest_sums(problem, r, values, doubt, *in_play, problem.few):
+            return Sums(values, doubt, last.read)
+    values = yield full, work.columns.size if work else 0
+    doubt = np.where(np.isfinite(values), columns.doubt(full), np.inf)
+    largest_sums(problem, r, values, doubt, *in_play)
+    return Sums(values, doubt, (r, values, doubt))
 
 def path_start(
     problem:Problem,
 )->Generator: # the C up to which every coefficient is zero
     "Where the sparsity path starts."
-    _, r = problem.null()
-    sums = yield problem.spread(r), 0
-    largest_sums(problem, r, sums)
+    sums = (yield from sums_at(problem, problem.null()[1])).values
     return float(1 / abs(sums).max()) if sums.any() else np.inf
+
 
 # %% ../nbs/lessons/06-solver.ipynb #b635a0d1
 def c_min(X:ArrayLike, y:ArrayLike, sample_weight:ArrayLike=None)->float:
@@ -349,7 +379,8 @@ def certificate(
     problem:Problem,
     work:Working, # neurons with their coefficients, and an intercept
     C:float, # 1/lambda
-)->Generator: # objective, relative gap, the sums of all neurons (d,)
+    last:Sums=None, # at other residuals
+)->Generator: # objective, relative gap, Sums
     "How far above the minimum the objective can be, as a share of it."
     y, s, f = problem.y, problem.s, work.scores()
     loss, r, _ = residuals(f, y, s)
@@ -357,9 +388,8 @@ def certificate(
     error = rounding(problem.columns, work.ids, work.w, work.b)
     doubt = C * loss * np.expm1(min(error, MOST_EXPONENT))
     if shift := balance(f, y, s): r = residuals(f + shift, y, s)[1]
-    sums = yield problem.spread(r), work.columns.size
-    slack = largest_sums(problem, r, sums, work.ids, work.slopes(r))
-    return objective, 1 - (dual(sums, slack, r, s, C) - doubt) / objective, sums
+    sums = yield from sums_at(problem, r, work, last)
+    return objective, 1 - (dual(sums.values, sums.doubt, r, s, C) - doubt) / objective, sums
 
 # %% ../nbs/lessons/06-solver.ipynb #c320a473
 #| code-fold: true
@@ -665,16 +695,16 @@ INNER_SHARE = .3 # of the gap is asked of those in play, as others add to it; .1
 def optimum(
     problem:Problem,
     work:Working, # changed in place
-    sums:np.ndarray, # of all neurons, at `work` (d,)
+    sums:Sums, # at `work`
     C:float, # 1/lambda
     tol:float, # relative gap to reach
     most:int, # Newton steps
-)->Generator: # objective, relative gap, Newton steps, the sums of all neurons (d,)
+)->Generator: # objective, relative gap, Newton steps, Sums
     "Minimise for one C, from where the working set stands."
     steps = 0
-    work.keep((work.w != 0) | (C * abs(sums[work.ids]) > STAY))
+    work.keep((work.w != 0) | (C * abs(sums.values[work.ids]) > STAY))
     while True:
-        outside = C * abs(sums)
+        outside = C * abs(sums.values)
         outside[work.ids] = 0
         new = np.flatnonzero(outside > ENTER)
         room = max(FEWEST_NEW, np.count_nonzero(work.w))
@@ -682,7 +712,7 @@ def optimum(
         work.add(problem, new)
         taken = newton(problem, work, C, INNER_SHARE * tol, most - steps)
         steps += taken
-        objective, gap, sums = yield from certificate(problem, work, C)
+        objective, gap, sums = yield from certificate(problem, work, C, sums)
         stuck = not taken and not len(new)
         if gap <= tol or steps >= most or stuck: return objective, gap, steps, sums
 
@@ -816,11 +846,11 @@ def follow(
     work, fits, trail = working_set(problem, *(along.warm_start or nothing)), [], []
     f = work.scores()
     r = residuals(f + balance(f, problem.y, problem.s), problem.y, problem.s)[1]
-    sums = yield problem.spread(r), 0
-    largest_sums(problem, r, sums, work.ids, work.slopes(r))
-    start = 1 / abs(sums).max() if along.warm_start is None and sums.any() else grid[0]
+    sums = yield from sums_at(problem, r, work)
+    largest = abs(sums.values).max()
+    start = 1 / largest if along.warm_start is None and largest else grid[0]
     if along.relative:
-        if not sums.any(): raise ValueError('no neuron varies with the class: there is no path')
+        if not largest: raise ValueError('no neuron varies with the class: there is no path')
         grid = grid * start
     for C, wanted in stages(grid, start):
         extrapolate(problem, work, trail, C)
@@ -860,16 +890,18 @@ def collect(
 
 # %% ../nbs/lessons/06-solver.ipynb #a18s0002
 #| code-fold: true
+SOONER = 64 # one neuron in so many is summed as fast as X is read; 30 to 100 cost the same
+
 def fit_paths(
     problems:list, # on the same activations
     grids:list, # increasing values of C for each (m,)
     along:Along,
 )->list: # what `follow` returns for each
     "Follow several paths at once, with one bar of progress."
-    count = sum(map(len, grids))
+    count, few = sum(map(len, grids)), problems[0].columns.d // (SOONER * len(problems))
     with (blas().limit(limits=1, user_api='blas'),
           tqdm(total=count, desc='l1_path', unit=' C', delay=3, leave=False) as bar):
-        fits = [follow(problem, grid, along, bar.update)
+        fits = [follow(replace(problem, few=few), grid, along, bar.update)
                 for problem, grid in zip(problems, grids)]
         return side_by_side(problems[0].columns, fits)
 

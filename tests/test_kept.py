@@ -27,5 +27,5 @@ def test_numbers_are_what_they_were(now, name):
 
 
 @pytest.mark.skipif(SAME is None, reason=f'nothing was kept on a machine like {kept.machine()}')
-@pytest.mark.parametrize('name', EXPECTED)
+@pytest.mark.parametrize('name', [name for name in EXPECTED if 'digest' in EXPECTED[name]])
 def test_bytes_are_what_they_were(now, name): assert now[name]['digest'] == EXPECTED[name]['digest']

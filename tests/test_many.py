@@ -6,7 +6,7 @@ import pytest
 import torch
 from numba import set_num_threads
 
-from sparse_probing import c_min, l1_path, l1_paths
+from sparse_probing import c_min, duality_gap, l1_path, l1_paths
 from sparse_probing.matrix import FITS_AT_ONCE, Columns
 from tests.helpers.second_device import SecondDevice, There
 
@@ -48,6 +48,18 @@ def test_the_threads_change_no_byte(value, by_threads):
         return got.toarray().tobytes() if value == 'coef' else got.tobytes()
     two, one = ([content(path) for path in paths] for paths in by_threads)
     assert two == one
+
+
+def test_x_is_read_where_too_many_sums_are_open(data, monkeypatch):
+    """A path reads X less often than it has fits; who judges it anew, reads it for each."""
+    X, y = data
+    count, products = [], Columns.products
+    monkeypatch.setattr(Columns, 'products', lambda self, R: count.append(1) or products(self, R))
+    path = l1_path(X, y, c_min(X, y) * np.geomspace(1, 2, 30))
+    assert len(count) < 20, 'a reading for c_min, and for some of the fits'
+    gaps = [duality_gap(X, y, path.coef[[k]].toarray(), path.intercept[k], path.C[k])
+            for k in range(30)]
+    assert len(count) > 30 and max(gaps) <= 1e-6 and np.allclose(gaps, path.gap, atol=1e-6)
 
 
 def test_a_path_counts_from_its_own_start(data, shuffles, by_threads):
@@ -158,6 +170,9 @@ def test_no_sum_is_further_off_than_its_doubt(form, data):
     r -= r.mean()
     wide = np.asarray(X).astype(np.longdouble)
     assert (abs(columns.products(r[None])[0] - r @ wide) <= columns.doubt(r)).all()
+    for share in (1e-9, 1e-3, 1):
+        change = share * np.roll(r, 1)
+        assert (abs(change @ (wide - columns.mean)) <= columns.drift(change)).all()
     assert np.allclose(columns.exact(r, np.arange(columns.d)), (r @ wide).astype(float))
     assert (columns.norm >= np.sqrt((wide ** 2).sum(0))).all()
     assert (abs(wide - columns.mean).max(0) <= columns.reach * (1 + 1e-12)).all()

@@ -136,15 +136,23 @@ def validate_gap(gap, again, tol, wobble):
     assert abs(again - gap) <= tol + wobble, f'gap {gap}, judged anew {again}, wobble {wobble}'
 
 
+def draw_residuals(rng, n):
+    """Residuals of many sizes, in balance."""
+    r = rng.normal(size=n) * 10. ** (rng.uniform(-rng.choice([0, 30]), 0, n) - rng.choice([0, 170]))
+    return r - r.mean()
+
+
 def validate_bound(X, rng):
     """No sum over the rows is further from the truth than its bound, nor a norm too small."""
-    wide, d = X.astype(np.longdouble), X.shape[1]
-    r = rng.normal(size=len(X)) * 10. ** rng.uniform(-rng.choice([0, 30]), 0, len(X))
-    columns, r = Columns(X), r - r.mean()
+    wide, columns = X.astype(np.longdouble), Columns(X)
+    def truth(r): return r.astype(np.longdouble) @ (wide - columns.mean)
+    r = draw_residuals(rng, len(X))
     sums, doubt = columns.products(r[None])[0], columns.doubt(r)
-    known, truth = np.isfinite(sums), r.astype(np.longdouble) @ (wide - columns.mean)
-    wrong = (abs(sums - truth) > doubt) & known
-    assert not wrong.any(), f'{wrong.sum()} of {d} sums are further off than they may be'
+    wrong = (abs(sums - truth(r)) > doubt) & np.isfinite(sums)
+    assert not wrong.any(), f'{wrong.sum()} of {len(sums)} sums are further off than they may be'
+    change = 10. ** rng.uniform(-12, 0) * draw_residuals(rng, len(X))
+    wrong = abs(truth(r + change) - truth(r)) > columns.drift((r + change) - r)
+    assert not wrong.any(), f'{wrong.sum()} of {len(sums)} sums drift further than they may'
     assert (columns.norm >= np.sqrt((wide ** 2).sum(0))).all(), 'a norm is too small'
 
 

@@ -162,12 +162,17 @@ def everything(lm, examples, folder: Path) -> dict[str, dict]:
 
 
 def keep() -> None:
-    """Write what this machine gives, beside what others gave."""
+    """Write what this machine gives; what others gave stays where nothing changed here."""
     from sparse_probing import contrast, load_lm, read_documents, tokenize
     lm = load_lm()
     examples = contrast(tokenize(read_documents('wiki'), lm.tokenizer), lm.tokenizer, TARGETS, 20)
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    with TemporaryDirectory() as folder: kept[machine()] = everything(lm, examples, Path(folder))
+    before = kept.pop(machine(), {})
+    with TemporaryDirectory() as folder: now = everything(lm, examples, Path(folder))
+    changed = {name for name in now if now[name]['digest'] != before.get(name, {}).get('digest')}
+    for others in kept.values():
+        for name in changed & {*others}: others[name].pop('digest', None)
+    kept[machine()] = now
     KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + '\n')
 
 
