@@ -26,6 +26,8 @@ PUBLIC = {
     'ksparse': ['rank_neurons', 'KSparseProbe', 'k_curve', 'smallest_k', 'best_subset',
                 'BestSubset'],
     'sweeps': ['sweep', 'best_settings', 'choose', 'sweep_map', 'by_layer'],
+    'controls': ['shuffle_labels', 'null_aucs', 'neuron_table', 'control_labels', 'selectivity',
+                 'Selectivity', 'token_floor', 'conditional_gain', 'random_model', 'null_probe'],
     'store': ['ActivationStore'],
     'executors': ['Local', 'Ray', 'Slurm'],
     'harvests': ['harvest', 'bytes_a_token'],

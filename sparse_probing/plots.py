@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['style', 'histogram', 'coefficients', 'selected_neurons', 'density_curve', 'objective_curve', 'solver_trap',
            'coefficient_paths', 'score_curve', 'growth_curves', 'k_curves', 'score_map', 'layer_curves', 'intervals',
-           'difference_curves', 'size_curves']
+           'difference_curves', 'size_curves', 'null_histogram', 'volcano']
 
 # %% ../nbs/lib/plots.ipynb #797930af
 from collections.abc import Sequence
@@ -773,3 +773,93 @@ def size_curves(table:'pd.DataFrame', axes:Sequence[Axes]=None)->np.ndarray:
     axes[2].set_ylim(0, 100)
     axes[0].legend(title='layer')
     return axes
+
+# %% ../nbs/lib/plots.ipynb #a19p0002
+@style()
+def null_histogram(nulls:dict, observed:float, score:str='ROC-AUC', ax:Axes=None)->Axes:
+    """Scores under shuffled labels, and the one in question as a line.
+
+    Parameters
+    ----------
+    nulls : dict
+        Label -> scores under shuffled labels (m,).
+    observed : float
+        The score of the labels themselves.
+    score : str, default 'ROC-AUC'
+        What the numbers are.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing.plots import null_histogram
+    >>> made = np.random.default_rng(0).normal(.5, .03, 200)
+    >>> ax = null_histogram({'shuffled': made}, .7)
+    """
+    ax = ax or plt.subplots()[1]
+    scores = np.concatenate([*nulls.values()])
+    bins = 50 if len(scores) > 200 else 16
+    edges = np.linspace(min(scores.min(), observed), max(scores.max(), observed), bins)
+    for k, (label, values) in enumerate(nulls.items()):
+        ax.hist(values, edges, alpha=.6, color=LOOKS[2 * k % 6]['color'], label=plain(label),
+                hatch='' if k == 0 else '//')
+    ax.axvline(observed, color=ACCENT, lw=2, label='the labels themselves')
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel=score, ylabel='shuffles', title=f'{score} under shuffled labels')
+    ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
+    return ax
+
+# %% ../nbs/lib/plots.ipynb #a19p0005
+@style()
+def volcano(table:'pd.DataFrame', level:float=.05, ax:Axes=None)->Axes:
+    """The q of every neuron against its AUC.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a neuron: AUC and q BH.
+    level : float, default .05
+        Of q, below which a neuron counts.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import volcano
+    >>> neurons = pd.DataFrame({'AUC': [.5, .6, .9], 'q BH': [.9, .3, .004]})
+    >>> ax = volcano(neurons)
+    """
+    ax = ax or plt.subplots()[1]
+    q = table['q BH']
+    for passes, color, marker in ((False, QUIET, 'o'), (True, ACCENT, '^')):
+        points = table[(q <= level) == passes]
+        text = f'{len(points):,} with q {"up to" if passes else "above"} {level:g}'
+        ax.plot(points.AUC, points['q BH'], ls='', marker=marker, ms=3.5, color=color, alpha=.6,
+                label=text)
+    ax.axhline(level, color='#5F6368', ls='--', lw=1)
+    ax.set(xlabel='ROC-AUC', ylabel='q (Benjamini and Hochberg)', yscale='log', xlim=(0, 1),
+           ylim=(1.3, min(q.min(), level) / 2), title='Every neuron: how far, and how surely')
+    ax.legend(loc='lower left')
+    return ax

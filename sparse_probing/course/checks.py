@@ -7,7 +7,7 @@ __all__ = ['NotYet', 'begun', 'compare', 'predict', 'reveal', 'check_best_neuron
            'check_match_by_document', 'check_largest_writers', 'check_outputs_of', 'check_document_interval',
            'check_split_by_document', 'check_worst_violation', 'check_soft_threshold', 'check_entry_order',
            'check_one_error_choice', 'check_seen_before', 'check_shared_neurons', 'check_rank_by_t',
-           'check_margin_of_choice', 'check_largest_places', 'check_tokens_run', 'check_may_say']
+           'check_margin_of_choice', 'check_family_p', 'check_largest_places', 'check_tokens_run', 'check_may_say']
 
 # %% ../../nbs/course/checks.ipynb #ba562d0a
 from dataclasses import dataclass
@@ -607,6 +607,28 @@ def check_margin_of_choice(
     below = np.array([-.3, np.nan, -.1]), np.array([-.2, .5, -.4])
     compare(margin, below, .2, case.format(*below), 'a missing score is not 0; scores may be below')
     print('margin_of_choice: all 7 cases right')
+
+# %% ../../nbs/course/checks.ipynb #a19c0002
+def check_family_p(
+    family_p, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on controls."
+    begun(family_p)
+    nulls = np.array([[.5, .75, .5], [.375, .5, .5], [.5, .5, .625], [.5, .5, .5]])
+    case = f'nulls = {nulls.tolist()}, observed = '
+    compare(family_p, (np.array([.875, .625, .5]), nulls), [.2, .8, 1.],
+            case + '[0.875, 0.625, 0.5]',
+            'of four shuffles and the labels, the furthest neuron is as far as 0.375 in one, the '
+            'labels; as far as 0.125 in four; as far as 0 in all five')
+    compare(family_p, (np.array([.125, .5, .5]), nulls), [.2, 1., 1.],
+            case + '[0.125, 0.5, 0.5]',
+            'an AUC of 0.125 is as far from one half as 0.875')
+    compare(family_p, (np.array([.5, .5, .25]), nulls), [1., 1., .4],
+            case + '[0.5, 0.5, 0.25]',
+            'the third neuron is held against the furthest of any neuron, and as far counts too')
+    compare(family_p, (np.array([1., 0.]), np.array([[.5, .5]])), [.5, .5],
+            'one shuffle, in which nothing happens', 'with one shuffle no p is below one half')
+    print('family_p: all 4 cases right')
 
 # %% ../../nbs/course/checks.ipynb #c13a0002
 def check_largest_places(

@@ -191,7 +191,20 @@ def said_by_table(interval, guess, gives_away):
     return answers[low > .5, bool(gives_away)]
 
 
+def family_by_loop(observed, nulls):
+    luckiest = [max(abs(auc - .5) for auc in shuffle) for shuffle in nulls]
+    return [(1 + sum(lucky >= abs(auc - .5) for lucky in luckiest)) / (1 + len(luckiest))
+            for auc in observed]
+
+
+def family_by_rows(observed, nulls):
+    luckiest = abs(np.vstack([observed, nulls]) - .5).max(1)
+    luckiest[0] = np.inf
+    return (luckiest[:, None] >= abs(np.asarray(observed) - .5)).mean(0)
+
+
 RIGHT = {
+    'check_family_p': [family_by_loop, family_by_rows],
     'check_best_neuron': [best_by_loop],
     'check_drop_duplicates': [first_of_each, filtered],
     'check_find_phrase': [phrase_by_loop, phrase_by_shifts],

@@ -839,7 +839,51 @@ def perfect_last(X, y):
     return ranked(np.where(error > 0, abs(high.mean(0) - low.mean(0)) / error, -1))
 
 
+def own_shuffles_only(observed, nulls):
+    # held against the same neuron, not against the furthest
+    return (1 + (abs(nulls - .5) >= abs(observed - .5)).sum(0)) / (1 + len(nulls))
+
+
+def furthest_in_shuffles(observed, nulls): return abs(nulls - .5).max(1)[:, None]
+
+
+def never_counts_itself(observed, nulls):
+    # a p of zero
+    return (furthest_in_shuffles(observed, nulls) >= abs(observed - .5)).mean(0)
+
+
+def counted_but_not_divided(observed, nulls):
+    # over the shuffles, without the labels themselves
+    return (1 + (furthest_in_shuffles(observed, nulls) >= abs(observed - .5)).sum(0)) / len(nulls)
+
+
+def further_only(observed, nulls):
+    # as far does not count
+    more = furthest_in_shuffles(observed, nulls) > abs(observed - .5)
+    return (1 + more.sum(0)) / (1 + len(nulls))
+
+
+def high_side_only(observed, nulls):
+    # low AUCs are no evidence
+    more = nulls.max(1)[:, None] >= observed
+    return (1 + more.sum(0)) / (1 + len(nulls))
+
+
+def furthest_of_each_neuron(observed, nulls):
+    # the maximum over shuffles, not over neurons
+    more = abs(nulls - .5).max(0)[:, None] >= abs(observed - .5)
+    return (1 + more.sum(0)) / (1 + len(more))
+
+
+def times_the_neurons(observed, nulls):
+    # Bonferroni: right on average, and blind to neurons that go together
+    own = (1 + (abs(nulls - .5) >= abs(observed - .5)).sum(0)) / (1 + len(nulls))
+    return np.minimum(1, own * len(observed))
+
+
 MISTAKES = {
+    'check_family_p': [own_shuffles_only, never_counts_itself, counted_but_not_divided,
+                       further_only, high_side_only, furthest_of_each_neuron, times_the_neurons],
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows, medians, spread_within,
                           threshold_first],
     'check_drop_duplicates': [reads_everything, goes_by_id, keeps_the_last, reads_one_ahead,
