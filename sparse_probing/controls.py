@@ -24,7 +24,7 @@ from sklearn.model_selection import BaseCrossValidator
 from tqdm.auto import tqdm
 
 from .matrix import Rows, blas, compiled, in_threads, portions
-from .path import SparseProbe, sparsity_path
+from .path import sparsity_path
 from .probe import folds, two_classes, validate_groups, validate_number
 
 # %% ../nbs/lessons/11-controls.ipynb #a190010
@@ -78,13 +78,50 @@ def validate_ways(
 
 # %% ../nbs/lessons/11-controls.ipynb #a190012
 def shuffle_labels(
-    y:ArrayLike, # labels (n,)
-    groups:ArrayLike=None, # document of each row (n,); not needed with exchange='free'
-    n:int=1, # shuffles
-    exchange:str='documents', # within documents, whole ones where of one class; 'within'; 'free'
-    seed:int=0, # the same seed gives the same shuffles
-)->np.ndarray: # (n, rows); raises ValueError where none can change; warns where few ways exist
-    "Labels that mean nothing, with the documents left as they are."
+    y:ArrayLike, groups:ArrayLike=None, n:int=1, exchange:str='documents', seed:int=0
+)->np.ndarray:
+    """Labels that mean nothing, with the documents left as they are.
+
+    Parameters
+    ----------
+    y : ArrayLike
+        Labels (n,).
+    groups : ArrayLike, optional
+        Document of each row (n,); not needed with exchange='free'.
+    n : int, default 1
+        Shuffles.
+    exchange : str, default 'documents'
+        Within documents, whole ones where of one class; 'within'; 'free'.
+    seed : int, default 0
+        The same seed gives the same shuffles.
+
+    Returns
+    -------
+    np.ndarray
+        (n, rows).
+
+    Raises
+    ------
+    ValueError
+        Where none can change.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import shuffle_labels
+    >>> toy, document = np.array([0, 1, 1, 0, 0, 1, 1, 1]), np.array([0, 0, 0, 1, 1, 2, 2, 2])
+    >>> for row in shuffle_labels(toy, document, n=4): print(row)
+    ...
+    [1 1 0 0 0 1 1 1]
+    [1 0 1 0 0 1 1 1]
+    [1 0 1 0 0 1 1 1]
+    [0 1 1 0 0 1 1 1]
+    """
     y = np.asarray(y)
     groups = validate_groups(groups, len(y))
     validate_number('n', n, whole=True)
@@ -139,7 +176,7 @@ class Ranked:
         X, # activations (n, d)
         labels:np.ndarray, # bool (m, n)
     ):
-        self.rows, (m, n) = Rows(X), labels.shape
+        self.rows, n = Rows(X), labels.shape[1]
         if n != self.rows.n: raise ValueError(f'X has {self.rows.n} rows, y has {n}')
         ones = labels.sum(1, keepdims=True)
         self.second, self.pairs = labels[0], 2. * ones * (n - ones)
@@ -161,14 +198,54 @@ class Ranked:
 
 # %% ../nbs/lessons/11-controls.ipynb #a190021
 def null_aucs(
-    X:ArrayLike, # activations (n, d): array, memory map or torch tensor; not copied whole
-    y:ArrayLike, # labels (n,), two classes
-    groups:ArrayLike=None, # document of each row (n,); not needed with exchange='free'
-    n:int=1000, # shuffles
-    exchange:str='documents', # what may change places, as `shuffle_labels` takes it
-    seed:int=0, # the same seed gives the same shuffles
-)->np.ndarray: # (n, d); raises ValueError where labels cannot change places
-    "What AUC every neuron has under shuffled labels."
+    X:ArrayLike, y:ArrayLike, groups:ArrayLike=None, n:int=1000, exchange:str='documents',
+    seed:int=0
+)->np.ndarray:
+    """What AUC every neuron has under shuffled labels.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or torch tensor; not copied whole.
+    y : ArrayLike
+        Labels (n,), two classes.
+    groups : ArrayLike, optional
+        Document of each row (n,); not needed with exchange='free'.
+    n : int, default 1000
+        Shuffles.
+    exchange : str, default 'documents'
+        What may change places: 'documents', 'within' or 'free'.
+    seed : int, default 0
+        The same seed gives the same shuffles.
+
+    Returns
+    -------
+    np.ndarray
+        (n, d).
+
+    Raises
+    ------
+    ValueError
+        Where labels cannot change places.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, null_aucs, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[12, 20, 29], positions=-1)
+    >>> X, y, groups = late.at(29, -1), examples.y, examples.group
+    >>> nulls = null_aucs(X, y, groups)
+    >>> print(f'neuron 720 under {len(nulls):,} shuffles: AUC {nulls[:, 720].min():.2f} to '
+    ...       f'{nulls[:, 720].max():.2f}; of all neurons {nulls.min():.2f} to {nulls.max():.2f}')
+    neuron 720 under 1,000 shuffles: AUC 0.39 to 0.55; of all neurons 0.38 to 0.63
+    """
     _, second = two_classes(y)
     shuffles = shuffle_labels(second, groups, n, exchange, seed)
     above = Ranked(X, shuffles).each(lambda neurons, above, placements: above)
@@ -234,17 +311,62 @@ def beyond(
 
 # %% ../nbs/lessons/11-controls.ipynb #a190030
 def neuron_table(
-    X:ArrayLike, # activations (n, d): array, memory map or torch tensor; not copied whole
-    y:ArrayLike, # labels (n,), two classes
-    groups:ArrayLike=None, # document of each row (n,); without, each row is one of its own
-    *,
-    n:int=1000, # shuffles
-    exchange:str='documents', # what may change places, as `shuffle_labels` takes it
-    delta:float=.1, # distance from one half for `p beyond`
-    level:float=.95, # of the interval
-    seed:int=0, # the same seed gives the same shuffles
-)->pd.DataFrame: # a row a neuron, the surest first; raises ValueError where no label can move
-    "Is it luck? Every neuron's AUC with interval, p and q."
+    X:ArrayLike, y:ArrayLike, groups:ArrayLike=None, *, n:int=1000, exchange:str='documents',
+    delta:float=.1, level:float=.95, seed:int=0
+)->pd.DataFrame:
+    """Is it luck? Every neuron's AUC with interval, p and q.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or torch tensor; not copied whole.
+    y : ArrayLike
+        Labels (n,), two classes.
+    groups : ArrayLike, optional
+        Document of each row (n,); without, each row is one of its own.
+    n : int, default 1000
+        Shuffles.
+    exchange : str, default 'documents'
+        What may change places: 'documents', 'within' or 'free'.
+    delta : float, default .1
+        Distance from one half for `p beyond`.
+    level : float, default .95
+        Of the interval.
+    seed : int, default 0
+        The same seed gives the same shuffles.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a neuron, the surest first.
+
+    Raises
+    ------
+    ValueError
+        Where no label can move.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, neuron_table, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[12, 20, 29], positions=-1)
+    >>> X, y, groups = late.at(29, -1), examples.y, examples.group
+    >>> table = neuron_table(X, y, groups)
+    >>> table.head().round(3)
+       neuron    AUC    low   high  null AUC      p  p family   q BH   q BY  p beyond
+    0     720  0.253  0.214  0.291     0.462  0.001     0.001  0.017  0.135     0.000
+    1    1463  0.276  0.235  0.318     0.465  0.001     0.001  0.017  0.135     0.000
+    2     820  0.670  0.628  0.711     0.515  0.001     0.001  0.017  0.135     0.001
+    3     444  0.667  0.624  0.710     0.526  0.001     0.001  0.017  0.135     0.001
+    4    1200  0.343  0.294  0.393     0.476  0.001     0.001  0.017  0.135     0.013
+    """
     _, second = two_classes(y)
     if groups is None: groups = np.arange(len(second))
     document = np.unique(validate_groups(groups, len(second)), return_inverse=True)[1]
@@ -267,7 +389,7 @@ def neuron_table(
 FEWEST_TYPES = 20 # with fewer, one coin in a hundred thousand draws has all labels alike
 
 def tokens_at(
-    examples, # Examples, or what has their ids, place and length
+    examples:object, # Examples, or what has their ids, place and length
     offset:int, # from the marked token
 )->np.ndarray: # (n,); raises ValueError where a row has none there
     "The token at an offset from the marked one."
@@ -279,12 +401,46 @@ def tokens_at(
     return np.asarray(examples.ids)[np.arange(len(at)), at]
 
 # %% ../nbs/lessons/11-controls.ipynb #a190042
-def control_labels(
-    examples, # Examples, or what has their ids, place, length and y
-    offset:int=-1, # from the marked token: whose code it is
-    seed:int=0, # the same seed gives the same code
-)->np.ndarray: # (n,); raises ValueError for fewer than 20 different tokens
-    "A random code of the token at an offset: one label for each, in the shares of the task."
+def control_labels(examples:object, offset:int=-1, seed:int=0)->np.ndarray:
+    """A random code of the token at an offset: one label for each, in the shares of the task.
+
+    Parameters
+    ----------
+    examples : object
+        Examples, or what has their ids, place, length and y.
+    offset : int, default -1
+        From the marked token: whose code it is.
+    seed : int, default 0
+        The same seed gives the same code.
+
+    Returns
+    -------
+    np.ndarray
+        (n,).
+
+    Raises
+    ------
+    ValueError
+        For fewer than 20 different tokens.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, control_labels, load_lm, read_documents, record,
+    ...     tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[12, 20, 29], positions=-1)
+    >>> X, y, groups = late.at(29, -1), examples.y, examples.group
+    >>> code = control_labels(examples)
+    >>> print(f'{code.mean():.0%} of the rows have the second label, {(code == y).mean():.0%} their own')
+    71% of the rows have the second label, 48% their own
+    """
     types, of_row = np.unique(tokens_at(examples, offset), return_inverse=True)
     if len(types) < FEWEST_TYPES:
         raise ValueError(f'at offset {offset} there are {len(types)} different tokens: a code of '
@@ -298,14 +454,47 @@ def control_labels(
 # %% ../nbs/lessons/11-controls.ipynb #a190045
 @dataclass
 class Selectivity:
-    "What a probe scores on a task, and what on random codes of a token."
+    """What a probe scores on a task, and what on random codes of a token.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a fold and labelling: accuracy, and that on tokens seen and not seen.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (SparseProbe, contrast, load_lm, read_documents, record,
+    ...     selectivity, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> early = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> judged = selectivity(SparseProbe(C=1), early.at(3, -1), examples, draws=3)
+    >>> judged
+    Selectivity(-0.16: task 0.61, control 0.77; where the token was not seen in training 0.63 ...
+    """
     table:pd.DataFrame # a row a fold and labelling: accuracy, and that on tokens seen and not seen
 
-    def mean(self,
-        labels:str, # 'task' or 'control'
-        score:str='accuracy', # 'accuracy', 'seen' or 'not seen'
-    )->float: # nan where no fold has such rows
-        "The mean over folds and codes."
+    def mean(self, labels:str, score:str='accuracy')->float:
+        """The mean over folds and codes.
+
+        Parameters
+        ----------
+        labels : str
+            'task' or 'control'.
+        score : str, default 'accuracy'
+            'accuracy', 'seen' or 'not seen'.
+
+        Returns
+        -------
+        float
+            Nan where no fold has such rows.
+        """
         return float(self.table.loc[self.table.labels == labels, score].mean())
 
     @property
@@ -320,16 +509,54 @@ class Selectivity:
 
 # %% ../nbs/lessons/11-controls.ipynb #a190046
 def selectivity(
-    probe:BaseEstimator, # anything with fit and predict; cloned
-    X:ArrayLike, # activations (n, d)
-    examples, # Examples, or what has their ids, place, length, y and group
-    offset:int=-1, # from the marked token: whose code the control task is
-    *,
-    draws:int=5, # random codes
-    cv:int|BaseCrossValidator=5, # folds, or a scikit-learn splitter
-    seed:int=0, # the same seed gives the same codes and folds
-)->Selectivity: # raises ValueError where there are fewer than 20 different tokens
-    "Does the task score more than a random code of a token, by the same probe on the same rows?"
+    probe:BaseEstimator, X:ArrayLike, examples:object, offset:int=-1, *, draws:int=5,
+    cv:int|BaseCrossValidator=5, seed:int=0
+)->Selectivity:
+    """Does the task score more than a random code of a token, by the same probe on the same rows?
+
+    Parameters
+    ----------
+    probe : BaseEstimator
+        Anything with fit and predict; cloned.
+    X : ArrayLike
+        Activations (n, d).
+    examples : object
+        Examples, or what has their ids, place, length, y and group.
+    offset : int, default -1
+        From the marked token: whose code the control task is.
+    draws : int, default 5
+        Random codes.
+    cv : int|BaseCrossValidator, default 5
+        Folds, or a scikit-learn splitter.
+    seed : int, default 0
+        The same seed gives the same codes and folds.
+
+    Returns
+    -------
+    Selectivity
+
+    Raises
+    ------
+    ValueError
+        Where there are fewer than 20 different tokens.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (SparseProbe, contrast, load_lm, read_documents, record,
+    ...     selectivity, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> early = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> judged = selectivity(SparseProbe(C=1), early.at(3, -1), examples, draws=3)
+    >>> judged
+    Selectivity(-0.16: task 0.61, control 0.77; where the token was not seen in training 0.63 ...
+    """
     validate_number('draws', draws, whole=True)
     tokens, y = tokens_at(examples, offset), np.asarray(examples.y)
     codes = [control_labels(examples, offset, seed + draw) for draw in range(draws)]
@@ -365,27 +592,107 @@ def out_of_fold(tokens, second, groups, cv, seed)->np.ndarray:
 
 # %% ../nbs/lessons/11-controls.ipynb #a190053
 def token_floor(
-    examples, # Examples of two classes, or what has their ids, place, length, y and group
-    offset:int=-1, # from the marked token
-    *,
-    cv:int|BaseCrossValidator=5, # folds, or a scikit-learn splitter
-    seed:int=0, # the same seed gives the same folds
-)->np.ndarray: # (n,); raises ValueError where a row has no token there
-    "Held-out log odds of the second class by one token alone."
+    examples:object, offset:int=-1, *, cv:int|BaseCrossValidator=5, seed:int=0
+)->np.ndarray:
+    """Held-out log odds of the second class by one token alone.
+
+    Parameters
+    ----------
+    examples : object
+        Examples of two classes, or what has their ids, place, length, y and group.
+    offset : int, default -1
+        From the marked token.
+    cv : int|BaseCrossValidator, default 5
+        Folds, or a scikit-learn splitter.
+    seed : int, default 0
+        The same seed gives the same folds.
+
+    Returns
+    -------
+    np.ndarray
+        (n,).
+
+    Raises
+    ------
+    ValueError
+        Where a row has no token there.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sklearn.metrics import roc_auc_score
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, token_floor, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[12, 20, 29], positions=-1)
+    >>> X, y, groups = late.at(29, -1), examples.y, examples.group
+    >>> floor = token_floor(examples)
+    >>> print(f'the token before, alone: AUC {roc_auc_score(y, floor):.2f}; the one before that: '
+    ...       f'{roc_auc_score(y, token_floor(examples, -2)):.2f}')
+    the token before, alone: AUC 0.64; the one before that: 0.57
+    """
     _, second = two_classes(examples.y)
     return out_of_fold(tokens_at(examples, offset), second, examples.group, cv, seed)
 
 # %% ../nbs/lessons/11-controls.ipynb #a190055
 def conditional_gain(
-    probe:BaseEstimator, # anything with fit and decision_function; cloned
-    X:ArrayLike, # activations (n, d)
-    examples, # Examples of two classes, or what has their ids, place, length, y and group
-    offset:int=-1, # from the marked token: what is known beforehand
-    *,
-    cv:int|BaseCrossValidator=5, # folds, or a scikit-learn splitter
-    seed:int=0, # the same seed gives the same folds
-)->pd.DataFrame: # a row a fold: floor, both, gain; raises ValueError where a row has no token there
-    "What activations add to the token floor, as ROC-AUC (Hewitt et al., 2021)."
+    probe:BaseEstimator, X:ArrayLike, examples:object, offset:int=-1, *,
+    cv:int|BaseCrossValidator=5, seed:int=0
+)->pd.DataFrame:
+    """What activations add to the token floor, as ROC-AUC (Hewitt et al., 2021).
+
+    Parameters
+    ----------
+    probe : BaseEstimator
+        Anything with fit and decision_function; cloned.
+    X : ArrayLike
+        Activations (n, d).
+    examples : object
+        Examples of two classes, or what has their ids, place, length, y and group.
+    offset : int, default -1
+        From the marked token: what is known beforehand.
+    cv : int|BaseCrossValidator, default 5
+        Folds, or a scikit-learn splitter.
+    seed : int, default 0
+        The same seed gives the same folds.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a fold: floor, both, gain.
+
+    Raises
+    ------
+    ValueError
+        Where a row has no token there.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (SparseProbe, conditional_gain, contrast, load_lm,
+    ...     read_documents, record, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> early = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> gain = conditional_gain(SparseProbe(C=1), early.at(3, -1), examples)
+    >>> gain.round(2)
+       floor  both  gain
+    0   0.63  0.58 -0.05
+    1   0.69  0.71  0.03
+    2   0.62  0.63  0.01
+    3   0.62  0.62 -0.00
+    4   0.66  0.67  0.01
+    """
     tokens, (_, second) = tokens_at(examples, offset), two_classes(examples.y)
     groups, rows = np.asarray(examples.group), []
     for train, held_out in folds(second, cv, groups, seed):
@@ -398,11 +705,34 @@ def conditional_gain(
     return table.assign(gain=table.both - table.floor)
 
 # %% ../nbs/lessons/11-controls.ipynb #a190060
-def random_model(
-    lm, # LM; left as it is
-    seed:int=0, # the same seed gives the same weights
-): # an LM with the same tokenizer, architecture, device and precision
-    "The same architecture with freshly drawn weights."
+def random_model(lm:object, seed:int=0)->object:
+    """The same architecture with freshly drawn weights.
+
+    Parameters
+    ----------
+    lm : object
+        A model, an LM; left as it is.
+    seed : int, default 0
+        The same seed gives the same weights.
+
+    Returns
+    -------
+    object
+        An LM of the same tokenizer, architecture, device and precision.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import load_lm, random_model
+    >>> lm = load_lm()
+    >>> never = random_model(lm)
+    >>> never
+    LM(smollm2, random weights: 30 layers x 1536 neurons, torch.float32 on cpu)
+    """
     import torch
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -419,16 +749,60 @@ def chosen_by_folds(X, y:np.ndarray, groups)->dict:
 
 # %% ../nbs/lessons/11-controls.ipynb #a190065
 def null_probe(
-    X, # activations (n, d), or whatever `choose` takes
-    y:ArrayLike, # labels (n,)
-    groups:ArrayLike=None, # document of each row (n,); without, each row is one of its own
-    choose:Callable=chosen_by_folds, # (X, y, groups) -> a dict of numbers, every choice included
-    *,
-    n:int=20, # shuffles
-    exchange:str='documents', # what may change places, as `shuffle_labels` takes it
-    seed:int=0, # the same seed gives the same shuffles
-)->pd.DataFrame: # the labels first, then each shuffle; raises ValueError where no label can move
-    "What the whole procedure gives under shuffled labels."
+    X:object, y:ArrayLike, groups:ArrayLike=None, choose:Callable=chosen_by_folds, *, n:int=20,
+    exchange:str='documents', seed:int=0
+)->pd.DataFrame:
+    """What the whole procedure gives under shuffled labels.
+
+    Parameters
+    ----------
+    X : object
+        Activations (n, d), or whatever `choose` takes.
+    y : ArrayLike
+        Labels (n,).
+    groups : ArrayLike, optional
+        Document of each row (n,); without, each row is one of its own.
+    choose : Callable, default chosen_by_folds
+        (X, y, groups) -> a dict of numbers, every choice included.
+    n : int, default 20
+        Shuffles.
+    exchange : str, default 'documents'
+        What may change places: 'documents', 'within' or 'free'.
+    seed : int, default 0
+        The same seed gives the same shuffles.
+
+    Returns
+    -------
+    pd.DataFrame
+        The labels first, then each shuffle.
+
+    Raises
+    ------
+    ValueError
+        Where no label can move.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, null_probe, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> early = record(lm, examples, layers=[3], positions=(-1, 0))
+    >>> late = record(lm, examples, layers=[12, 20, 29], positions=-1)
+    >>> X, y, groups = late.at(29, -1), examples.y, examples.group
+    >>> ran = null_probe(early.at(3, -1), y, groups, n=3)
+    >>> ran.round(2)
+         labels  score  neurons
+    0      task   0.61      173
+    1  shuffled   0.52       12
+    2  shuffled   0.53      328
+    3  shuffled   0.55      141
+    """
     y = np.asarray(y)
     if groups is None: groups = np.arange(len(y))
     shuffles = shuffle_labels(y, groups, n, exchange, seed)

@@ -37,8 +37,10 @@ def texts(n=400, types=60, seed=0):
 def calibration():
     """What 200 shuffles within documents give when each is taken for the task."""
     X, y, groups = drawn()
-    tables = [neuron_table(X, labels, groups, n=199, exchange='within', seed=k).sort_values('neuron')
-              for k, labels in enumerate(shuffle_labels(y, groups, 200, 'within', seed=9))]
+    shuffles = shuffle_labels(y, groups, 200, 'within', seed=9)
+    tables = [neuron_table(X, labels, groups, n=199, exchange='within', seed=k)
+              for k, labels in enumerate(shuffles)]
+    tables = [table.sort_values('neuron') for table in tables]
     return np.array([t.p for t in tables]), np.array([t['p family'].min() for t in tables])
 
 
@@ -136,7 +138,8 @@ def test_few_ways_are_told():
 
 @pytest.mark.parametrize('change, message', [
     (dict(y=np.zeros(400)), 'Two classes'), (dict(y=np.arange(400) % 3), 'Two classes'),
-    (dict(groups=np.arange(5)), '400 rows, 5 groups'), (dict(X=np.full((400, 2), np.nan)), 'column 0'),
+    (dict(groups=np.arange(5)), '400 rows, 5 groups'),
+    (dict(X=np.full((400, 2), np.nan)), 'column 0'),
     (dict(X=np.ones((300, 2))), 'X has 300 rows, y has 400')])
 def test_bad_input_is_named(change, message):
     X, y, groups = drawn()
