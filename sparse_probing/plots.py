@@ -802,10 +802,12 @@ def null_histogram(nulls:dict, observed:float, score:str='ROC-AUC', ax:Axes=None
 
     Examples
     --------
+    >>> import matplotlib.pyplot as plt
     >>> import numpy as np
     >>> from sparse_probing.plots import null_histogram
     >>> made = np.random.default_rng(0).normal(.5, .03, 200)
-    >>> ax = null_histogram({'shuffled': made}, .7)
+    >>> axes = plt.subplots(1, 2, figsize=(7, 2.2))[1]
+    >>> null_histogram({'shuffled': made}, .7, ax=axes[0])
     """
     ax = ax or plt.subplots()[1]
     scores = np.concatenate([*nulls.values()])
@@ -846,10 +848,11 @@ def volcano(table:'pd.DataFrame', level:float=.05, ax:Axes=None)->Axes:
 
     Examples
     --------
+    >>> import matplotlib.pyplot as plt
     >>> import pandas as pd
     >>> from sparse_probing.plots import volcano
-    >>> neurons = pd.DataFrame({'AUC': [.5, .6, .9], 'q BH': [.9, .3, .004]})
-    >>> ax = volcano(neurons)
+    >>> axes = plt.subplots(1, 2, figsize=(7, 2.2))[1]
+    >>> volcano(pd.DataFrame({'AUC': [.5, .6, .9], 'q BH': [.9, .3, .004]}), ax=axes[1])
     """
     ax = ax or plt.subplots()[1]
     q = table['q BH']
