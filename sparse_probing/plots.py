@@ -749,11 +749,13 @@ def size_curves(table:'pd.DataFrame', axes:Sequence[Axes]=None)->np.ndarray:
 
     Examples
     --------
+    >>> import matplotlib.pyplot as plt
     >>> import pandas as pd
     >>> from sparse_probing.plots import size_curves
     >>> rows = [(3, n, draw, top + .02 * draw, list(range(draw, many)))
     ...         for n, top, many in ((50, .6, 2), (500, .8, 3)) for draw in (0, 1)]
-    >>> axes = size_curves(pd.DataFrame(rows, columns=['layer', 'n', 'draw', 'AUC', 'neurons']))
+    >>> axes = plt.subplots(1, 3, figsize=(7, 2.2), layout='constrained')[1]
+    >>> axes = size_curves(pd.DataFrame(rows, columns=['layer', 'n', 'draw', 'AUC', 'neurons']), axes)
     """
     if axes is None: axes = plt.subplots(1, 3, figsize=(9.6, 3), layout='constrained')[1]
     for k, (layer, rows) in enumerate(table.groupby('layer')):
@@ -806,8 +808,8 @@ def null_histogram(nulls:dict, observed:float, score:str='ROC-AUC', ax:Axes=None
     >>> import numpy as np
     >>> from sparse_probing.plots import null_histogram
     >>> made = np.random.default_rng(0).normal(.5, .03, 200)
-    >>> axes = plt.subplots(1, 2, figsize=(7, 2.2))[1]
-    >>> null_histogram({'shuffled': made}, .7, ax=axes[0])
+    >>> left, right = plt.subplots(1, 2)[1]
+    >>> left = null_histogram({'shuffled': made}, .7, ax=left)
     """
     ax = ax or plt.subplots()[1]
     scores = np.concatenate([*nulls.values()])
@@ -851,8 +853,8 @@ def volcano(table:'pd.DataFrame', level:float=.05, ax:Axes=None)->Axes:
     >>> import matplotlib.pyplot as plt
     >>> import pandas as pd
     >>> from sparse_probing.plots import volcano
-    >>> axes = plt.subplots(1, 2, figsize=(7, 2.2))[1]
-    >>> volcano(pd.DataFrame({'AUC': [.5, .6, .9], 'q BH': [.9, .3, .004]}), ax=axes[1])
+    >>> left, right = plt.subplots(1, 2)[1]
+    >>> right = volcano(pd.DataFrame({'AUC': [.5, .6, .9], 'q BH': [.9, .3, .004]}), ax=right)
     """
     ax = ax or plt.subplots()[1]
     q = table['q BH']
