@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['style', 'histogram', 'coefficients', 'selected_neurons', 'density_curve', 'objective_curve', 'solver_trap',
            'coefficient_paths', 'score_curve', 'growth_curves', 'k_curves', 'score_map', 'layer_curves', 'intervals',
-           'difference_curves', 'size_curves', 'null_histogram', 'volcano']
+           'difference_curves', 'size_curves', 'null_histogram', 'volcano', 'share_curves', 'judged_selectors']
 
 # %% ../nbs/lib/plots.ipynb #797930af
 from collections.abc import Sequence
@@ -820,7 +820,7 @@ def null_histogram(nulls:dict, observed:float, score:str='ROC-AUC', ax:Axes=None
                 hatch='' if k == 0 else '//')
     ax.axvline(observed, color=ACCENT, lw=2, label='the labels themselves')
     ax.yaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel=score, ylabel='shuffles', title=f'{score} under shuffled labels')
+    ax.set(xlabel=score, ylabel='shuffles', title='Under shuffled labels')
     ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax
 
@@ -860,6 +860,7 @@ def volcano(table:'pd.DataFrame', level:float=.05, ax:Axes=None)->Axes:
     q = table['q BH']
     for passes, color, marker in ((False, QUIET, 'o'), (True, ACCENT, '^')):
         points = table[(q <= level) == passes]
+        if points.empty: continue
         text = f'{len(points):,} with q {"up to" if passes else "above"} {level:g}'
         ax.plot(points.AUC, points['q BH'], ls='', marker=marker, ms=3.5, color=color, alpha=.6,
                 label=text)
@@ -867,4 +868,41 @@ def volcano(table:'pd.DataFrame', level:float=.05, ax:Axes=None)->Axes:
     ax.set(xlabel='ROC-AUC', ylabel='q (Benjamini and Hochberg)', yscale='log', xlim=(0, 1),
            ylim=(1.3, min(q.min(), level) / 2), title='Every neuron: how far, and how surely')
     ax.legend(loc='lower left')
+    return ax
+
+# %% ../nbs/lib/plots.ipynb #a19p0008
+@style()
+def share_curves(
+    shares:dict, # label -> share of the halves that take each neuron (d,)
+    tau:float=.75, # share above which a neuron counts as stable
+    ax:Axes=None, # axes to draw on; made where missing
+)->Axes: # the axes
+    "How many neurons are taken by how many halves."
+    ax = ax or plt.subplots()[1]
+    for k, (label, values) in enumerate(shares.items()):
+        values = np.sort(np.asarray(values)[np.asarray(values) > 0])[::-1]
+        text = f'{plain(label)}: {(values >= tau).sum()} of {tau:g} and more'
+        ax.step(np.arange(len(values)) + 1, values, where='mid', lw=1.5, label=text,
+                ls='-' if k == 0 else '--', color=LOOKS[k % 6]['color'])
+    ax.axhline(tau, color=QUIET, ls=':', lw=2)
+    ax.set(xlabel='neurons, the share of each at most that of the one before', ylim=(0, 1.03),
+           xscale='log', ylabel='share of the halves', title='Which neurons come back')
+    ax.legend(loc='upper right')
+    return ax
+
+# %% ../nbs/lib/plots.ipynb #a19p0010
+@style()
+def judged_selectors(
+    table:'pd.DataFrame', # a row a selector: mean false share and power
+    ax:Axes=None, # axes to draw on; made where missing
+)->Axes: # the axes
+    "What share of the chosen is false, and what share of the true is found."
+    ax = ax or plt.subplots(figsize=(7, 1 + .42 * len(table)))[1]
+    for column, look in (('false share', CLASSES[1]), ('power', CLASSES[0])):
+        ax.plot(table[column], np.arange(len(table)), ls='', ms=8, label=column, **look)
+    ax.hlines(range(len(table)), table['false share'], table['power'], color=QUIET, lw=1, zorder=1)
+    ax.set_yticks(range(len(table)), map(plain, table.index))
+    ax.set(xlabel='share', xlim=(-.03, 1.03), ylim=(len(table) - .5, -.5),
+           title='Where the truth is known')
+    ax.legend(loc='upper left', bbox_to_anchor=(1, 1))
     return ax

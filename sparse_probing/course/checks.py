@@ -7,7 +7,8 @@ __all__ = ['NotYet', 'begun', 'compare', 'predict', 'reveal', 'check_best_neuron
            'check_match_by_document', 'check_largest_writers', 'check_outputs_of', 'check_document_interval',
            'check_split_by_document', 'check_worst_violation', 'check_soft_threshold', 'check_entry_order',
            'check_one_error_choice', 'check_seen_before', 'check_shared_neurons', 'check_rank_by_t',
-           'check_margin_of_choice', 'check_family_p', 'check_largest_places', 'check_tokens_run', 'check_may_say']
+           'check_margin_of_choice', 'check_family_p', 'check_pair_share', 'check_largest_places', 'check_tokens_run',
+           'check_may_say']
 
 # %% ../../nbs/course/checks.ipynb #ba562d0a
 from dataclasses import dataclass
@@ -629,6 +630,23 @@ def check_family_p(
     compare(family_p, (np.array([1., 0.]), np.array([[.5, .5]])), [.5, .5],
             'one shuffle, in which nothing happens', 'with one shuffle no p is below one half')
     print('family_p: all 4 cases right')
+
+# %% ../../nbs/course/checks.ipynb #a191c001
+def check_pair_share(
+    pair_share, # the learner's function
+)->None: # prints what passed; raises NotYet
+    "Judge the answer to the second exercise of the lesson on stability."
+    begun(pair_share)
+    rows = [[1, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 0], [0, 1, 0, 0]]
+    compare(pair_share, (np.array(rows, bool),), [.5, .5, 0., 0.], f'taken = {rows}, as bool',
+            'two pairs: the first neuron is taken twice by the first pair only, the second by the '
+            'second only, the others by one half at most')
+    rows = [[1, 0], [0, 1], [0, 1], [1, 0], [1, 1], [1, 0]]
+    compare(pair_share, (np.array(rows, bool),), [1 / 3, 0.], f'taken = {rows}, as bool',
+            'three pairs: only the halves of the last one share a neuron, the first')
+    compare(pair_share, (np.ones((2, 3), bool),), [1., 1., 1.], 'one pair that takes everything',
+            'all of one pair')
+    print('pair_share: all 3 cases right')
 
 # %% ../../nbs/course/checks.ipynb #c13a0002
 def check_largest_places(

@@ -191,6 +191,15 @@ def said_by_table(interval, guess, gives_away):
     return answers[low > .5, bool(gives_away)]
 
 
+def pairs_by_loop(taken):
+    pairs = len(taken) // 2
+    return [sum(taken[2 * k][j] and taken[2 * k + 1][j] for k in range(pairs)) / pairs
+            for j in range(len(taken[0]))]
+
+
+def pairs_by_shape(taken): return taken.reshape(-1, 2, taken.shape[1]).all(1).mean(0)
+
+
 def family_by_loop(observed, nulls):
     luckiest = [max(abs(auc - .5) for auc in shuffle) for shuffle in nulls]
     return [(1 + sum(lucky >= abs(auc - .5) for lucky in luckiest)) / (1 + len(luckiest))
@@ -204,6 +213,7 @@ def family_by_rows(observed, nulls):
 
 
 RIGHT = {
+    'check_pair_share': [pairs_by_loop, pairs_by_shape],
     'check_family_p': [family_by_loop, family_by_rows],
     'check_best_neuron': [best_by_loop],
     'check_drop_duplicates': [first_of_each, filtered],

@@ -839,6 +839,36 @@ def perfect_last(X, y):
     return ranked(np.where(error > 0, abs(high.mean(0) - low.mean(0)) / error, -1))
 
 
+def either_half(taken):
+    # one of two is no second sample
+    return (taken[::2] | taken[1::2]).mean(0)
+
+
+def share_of_halves(taken): return taken.mean(0)
+
+
+def share_squared(taken):
+    # as if halves did not share what they are cut from
+    return taken.mean(0) ** 2
+
+
+def far_half(taken):
+    # the halves of a pair are together, not half a table apart
+    half = len(taken) // 2
+    return (taken[:half] & taken[half:]).mean(0)
+
+
+def of_all_halves(taken): return (taken[::2] & taken[1::2]).sum(0) / len(taken)
+
+
+def next_halves(taken):
+    # neighbours of two pairs count as well
+    return (taken[:-1] & taken[1:]).mean(0)
+
+
+def pairs_as_counts(taken): return (taken[::2] & taken[1::2]).sum(0)
+
+
 def own_shuffles_only(observed, nulls):
     # held against the same neuron, not against the furthest
     return (1 + (abs(nulls - .5) >= abs(observed - .5)).sum(0)) / (1 + len(nulls))
@@ -882,6 +912,8 @@ def times_the_neurons(observed, nulls):
 
 
 MISTAKES = {
+    'check_pair_share': [either_half, share_of_halves, share_squared, far_half, of_all_halves,
+                         next_halves, pairs_as_counts],
     'check_family_p': [own_shuffles_only, never_counts_itself, counted_but_not_divided,
                        further_only, high_side_only, furthest_of_each_neuron, times_the_neurons],
     'check_best_neuron': [without_scale, without_size, mean_of_all_rows, medians, spread_within,
