@@ -872,31 +872,79 @@ def volcano(table:'pd.DataFrame', level:float=.05, ax:Axes=None)->Axes:
 
 # %% ../nbs/lib/plots.ipynb #a19p0008
 @style()
-def share_curves(
-    shares:dict, # label -> share of the halves that take each neuron (d,)
-    tau:float=.75, # share above which a neuron counts as stable
-    ax:Axes=None, # axes to draw on; made where missing
-)->Axes: # the axes
-    "How many neurons are taken by how many halves."
+def share_curves(shares:dict, tau:float=.75, ax:Axes=None)->Axes:
+    """How many neurons are taken by how many halves.
+
+    Parameters
+    ----------
+    shares : dict
+        Label -> share of the halves that take each neuron (d,).
+    tau : float, default .75
+        Share above which a neuron counts as stable.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> from sparse_probing.plots import share_curves
+    >>> left, right = plt.subplots(1, 2)[1]
+    >>> left = share_curves({'labels': [.9, .5, 0], 'shuffled': [.4, .1, .1]}, ax=left)
+    """
     ax = ax or plt.subplots()[1]
     for k, (label, values) in enumerate(shares.items()):
         values = np.sort(np.asarray(values)[np.asarray(values) > 0])[::-1]
-        text = f'{plain(label)}: {(values >= tau).sum()} of {tau:g} and more'
+        text = f'{plain(label)}: {(values >= tau).sum()} in {tau:.0%} or more'
         ax.step(np.arange(len(values)) + 1, values, where='mid', lw=1.5, label=text,
                 ls='-' if k == 0 else '--', color=LOOKS[k % 6]['color'])
     ax.axhline(tau, color=QUIET, ls=':', lw=2)
-    ax.set(xlabel='neurons, the share of each at most that of the one before', ylim=(0, 1.03),
+    ax.set(xlabel='neurons, the most often taken first', ylim=(0, 1.03),
            xscale='log', ylabel='share of the halves', title='Which neurons come back')
+    ax.xaxis.set_major_formatter('{x:g}')
     ax.legend(loc='upper right')
     return ax
 
 # %% ../nbs/lib/plots.ipynb #a19p0010
 @style()
-def judged_selectors(
-    table:'pd.DataFrame', # a row a selector: mean false share and power
-    ax:Axes=None, # axes to draw on; made where missing
-)->Axes: # the axes
-    "What share of the chosen is false, and what share of the true is found."
+def judged_selectors(table:'pd.DataFrame', ax:Axes=None)->Axes:
+    """What share of the chosen is false, and what share of the true is found.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        A row a selector: mean false share and power.
+    ax : Axes, optional
+        Axes to draw on; made where missing.
+
+    Returns
+    -------
+    Axes
+        The axes.
+
+    Notes
+    -----
+    Explained in Plots:
+    https://sparse-probing.github.io/sparse_probing/lib/plots.html
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import pandas as pd
+    >>> from sparse_probing.plots import judged_selectors
+    >>> left, right = plt.subplots(1, 2)[1]
+    >>> marks = pd.DataFrame({'false share': [.1, .8], 'power': [.5, .9]}, ['halves', 'one fit'])
+    >>> right = judged_selectors(marks, ax=right)
+    """
     ax = ax or plt.subplots(figsize=(7, 1 + .42 * len(table)))[1]
     for column, look in (('false share', CLASSES[1]), ('power', CLASSES[0])):
         ax.plot(table[column], np.arange(len(table)), ls='', ms=8, label=column, **look)

@@ -135,14 +135,14 @@ def selection_bound(
     if q > p: raise ValueError(f'q={q}: a half cannot take more than all {p} neurons')
     if kind not in KINDS: raise ValueError(f'kind={kind!r}: it is one of {", ".join(KINDS)}')
     theta, spare, least = q / p, 1 / (2 * pairs), .5
-    if kind == 'unimodal':
-        least = min(.5 + theta ** 2, .5 + spare + .75 * theta ** 2)
+    if kind == 'unimodal': least = min(.5 + theta ** 2, .5 + spare + .75 * theta ** 2)
     validate_tau(tau, least, kind, q)
+    def up(count): return int(np.ceil(count - 1e-9)) # a whole number, but for rounding
+    tau = up(tau / spare) * spare # the lowest share of so many halves that reaches it
     if kind == 'worst': return q * theta / (2 * tau - 1)
     if kind == 'unimodal':
-        if tau <= .75: return q * theta / (2 * (2 * tau - 1 - spare))
+        if up(tau / spare) <= 1.5 * pairs: return q * theta / (2 * (2 * tau - 1 - spare))
         return q * theta * 4 * (1 - tau + spare) / (1 + 2 * spare)
-    def up(count): return int(np.ceil(count - 1e-9)) # a whole number, but for rounding
     both = largest_tail(theta ** 2 * pairs, pairs, up((2 * tau - 1) * pairs), 2)
     each = largest_tail(theta * 2 * pairs, 2 * pairs, up(tau * 2 * pairs), 4)
     return p * min(both, each)
