@@ -540,6 +540,8 @@ def only_one(
     if len(given) > 1: raise ValueError(f'give one of {" and ".join(given)}, not several')
 
 # %% ../nbs/lib/cli.ipynb #4fbadcf9
+NOTHING_FOUND = 3 # exit code of a study; 1 is for errors, 2 for words that are none
+
 def show_study(
     report, # a Study
     files:list, # its page, its tables
@@ -572,10 +574,10 @@ def study(
     whole_word:WholeWord = True,
     quick:Annotated[bool, Option('--quick', help='a first look in under a minute')] = False,
     seed:Annotated[int, Option(help='draws examples and deals out documents')] = 0,
-    out:Annotated[Path, Option(help='folder of the page')] = Path('report/study'),
+    out:Annotated[Path, Option(help='folder of the page; with the same words, go on')] = Path('report/study'),
     open_page:Annotated[bool, Option('--open', help='show the page in a browser')] = False,
 ):
-    "Answer on one page: which few neurons, how few, where; with the same words again, go on."
+    "Answer on one page: which few neurons, how few, where; exit code 3 where chance does as well."
     only_one(target=target, task=task, rule=rule, labelled=labelled)
     from sparse_probing import load_lm, studies
     rows, lm = labelled and labelled_rows(labelled, text_column, label_column), load_lm(model)
@@ -588,6 +590,7 @@ def study(
     files = report.to_html(out / 'study.html')
     show_study(report, files)
     if open_page: typer.launch(files[0].absolute().as_uri())
+    if not report.found: raise typer.Exit(NOTHING_FOUND)
 
 # %% ../nbs/lib/cli.ipynb #ab2b7521
 BENCHES = 'tour', 'solver', 'growth', 'ksparse', 'sweep', 'harvest'

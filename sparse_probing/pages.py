@@ -11,7 +11,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from .plots import (
-    intervals, k_curves, layer_curves, plt, score_map, selected_neurons)
+    intervals, k_curves, layer_curves, null_histogram, plt, score_map, selected_neurons,
+    share_curves, volcano)
 from .report import Figure, Grid, Heatmaps, Page, Section, Steps
 from .sweeps import best_settings, by_layer, sweep_map
 
@@ -20,7 +21,13 @@ LIMITS = { # figure -> the rung it needs, the limit without that rung, the limit
     'floor': ('null', 'whether labels that mean nothing would do as well',
               'how the guesses would do in another corpus'),
     'map': ('null', 'how high the best of as many cells gets with labels that mean nothing',
-            'why one place reads better than another'),
+            'how high the best of as many cells gets with labels that mean nothing'),
+    'null': ('stable', 'whether another sample would give a score as high',
+             'how high the best of all cells gets on validation rows with such labels'),
+    'each': ('stable', 'which of these neurons another sample would give',
+             'whether a neuron says anything that others do not say'),
+    'stable': ('cause', 'whether the model uses the neurons that come back',
+               'which of the neurons that do not come back are real all the same'),
     'layers': ('cause', 'whether the model uses what can be read in a layer',
                'whether another probe would find more in a layer'),
     'k': ('stable', 'whether another sample would rank the same neurons first',
@@ -178,8 +185,51 @@ def which_parts(
                           'output_tokens', token_lines(tables['output_tokens'])))
     return parts
 
+# %% ../nbs/lib/pages.ipynb #a191p001
+#| code-fold: true
+def null_parts(
+    study, # a Study
+)->list: # Figure, Figure, Grid, Grid; those of answers that there are
+    "Scores and neurons under shuffled labels, and the control task."
+    tables, parts = study.rungs['null'].tables, []
+    if 'shuffled' in tables:
+        scores = tables['shuffled'][SCORE]
+        alt = (f'{SCORE} with shuffled labels of the test rows, from {scores[1:].min():.2f} to '
+               f'{scores[1:].max():.2f}, and {scores[0]:.2f} with the labels themselves.')
+        drawn = null_histogram({'shuffled test labels': scores[1:]}, scores[0])
+        parts.append(figure(study, drawn, 'null', alt, 'The fitted probe is the same throughout; '
+                            'only the labels it is held against change places.'))
+    if 'each' in tables:
+        each = tables['each']
+        alt = (f'q of every neuron against its {SCORE} alone: {(each["q BH"] <= .05).sum()} of '
+               f'{len(each)} have q up to 0.05.')
+        parts += [figure(study, volcano(each), 'each', alt, 'A thousand shuffles of the labels of '
+                         'the training rows; q is the share of false ones to expect.'),
+                  Grid(each, 'The ten neurons that are surest by themselves.', 'each', each.head(10))]
+    if 'control' in tables:
+        means = tables['control'].groupby('labels')[['accuracy', 'seen', 'not seen']].mean()
+        parts.append(Grid(tables['control'], 'Accuracy on the feature and on random codes of the '
+                          'token that is read, by folds.', 'control', means.reset_index()))
+    return parts
+
+# %% ../nbs/lib/pages.ipynb #a191p002
+#| code-fold: true
+def stable_parts(
+    study, # a Study
+)->list: # Figure, Grid
+    "Which neurons come back."
+    table = study.rungs['stable'].tables['shares']
+    alt = (f'Share of the halves that take each neuron: {table.share.max():.2f} at most, and '
+           f'{(table.share >= .75).sum()} of {len(table)} neurons in three of four.')
+    drawn = figure(study, share_curves({'the feature': table.share}), 'stable', alt,
+                   'A hundred halves of the training documents, in pairs; each takes the first '
+                   'neurons to enter the path.')
+    return [drawn, Grid(table, 'The neurons that most halves take; both: the share of the pairs '
+                        'of which both halves do.', 'shares', table.head(10))]
+
 # %% ../nbs/lib/pages.ipynb #3ccd90ef
-PARTS = {'floor': floor_parts, 'read': read_parts, 'few': few_parts, 'which': which_parts}
+PARTS = {'floor': floor_parts, 'read': read_parts, 'few': few_parts, 'which': which_parts,
+         'null': null_parts, 'stable': stable_parts}
 
 def plan_words(
     plan, # a Plan

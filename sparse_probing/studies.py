@@ -18,6 +18,7 @@ from time import perf_counter
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -26,6 +27,8 @@ from tqdm.auto import tqdm
 import sparse_probing
 from .activations import (
     Activations, load_activations, record, save_activations, whole_numbers)
+from .controls import (
+    Selectivity, neuron_table, null_aucs, null_probe, selectivity)
 from .examples import Examples, contrast, places_at
 from .files import alone
 from .fingerprints import fingerprint, model_parts, tokenizer_parts
@@ -34,6 +37,7 @@ from .neurons import output_tokens, token_heatmap, top_contexts
 from .path import SparseProbe, grid
 from .probe import all_scores, baselines, evaluate, folds, split, two_classes
 from .sources import LM, read_documents
+from .stability import stability
 from .sweeps import choose, fit_and_score, read_cell, sweep, write_cell
 from .tokens import Tokens, control_tokens, tokenize
 
@@ -48,9 +52,7 @@ LADDER = {
     'stable': 'Would another sample give the same neurons?',
     'cause': 'Does the model use them?',
 }
-UNKNOWN = { # of the rungs that no study runs yet
-    'null': 'It remains unknown whether labels that mean nothing are learnt as well.',
-    'stable': 'It remains unknown whether another sample would give the same neurons.',
+UNKNOWN = { # of the rung that no study runs yet
     'cause': 'It remains unknown whether the model uses what can be read.',
 }
 SCORE = 'ROC-AUC' # the one score that is reported
@@ -298,6 +300,87 @@ def asked(
     reason = 'Not run: nothing was found that can be read, so there are no neurons to ask about.'
     return Rung(rung.__name__, [reason], ran=False)
 
+# %% ../nbs/lessons/16-studies.ipynb #a1916003
+#| code-fold: true
+SHUFFLES, REFITS, CODES = 1000, 10, 3 # of test labels; of training labels; control tasks
+LEVEL = .05 # of a p
+
+def luck_of_test_rows(
+    climb:Climb,
+)->tuple: # ROC-AUC under shuffles (m,), that of the labels, p; raises ValueError where none can be
+    "What the chosen probe scores with shuffled labels of the test rows."
+    second, X, aside = climb.second, climb.X, climb.aside
+    probe = make_pipeline(StandardScaler(), SparseProbe(C=climb.choice.setting))
+    scores = probe.fit(X[climb.train], second[climb.train]).decision_function(X[aside])
+    documents = climb.groups[aside]
+    nulls = null_aucs(scores[:, None], second[aside], documents, SHUFFLES, seed=climb.plan.seed)
+    observed = roc_auc_score(second[aside], scores)
+    return nulls[:, 0], observed, (1 + np.sum(nulls >= observed - 1e-9)) / (1 + SHUFFLES)
+
+def control_task(
+    climb:Climb,
+)->Selectivity: # raises ValueError where too few tokens stand at the position
+    "The feature against random codes of the token that is read, by folds of the training rows."
+    probe = make_pipeline(StandardScaler(), SparseProbe(C=climb.choice.setting))
+    examples = climb.activations.examples[climb.train]
+    return selectivity(probe, climb.X[climb.train], examples, int(climb.choice.position),
+                       draws=CODES, seed=climb.plan.seed)
+
+# %% ../nbs/lessons/16-studies.ipynb #a1916004
+#| code-fold: true
+def told(
+    answer:Callable, # takes a Climb; returns sentences and tables
+    climb:Climb,
+)->tuple: # sentences, tables
+    "An answer, or why there is none."
+    try: return answer(climb)
+    except ValueError as e: return [f'Not told: {e}.'], {}
+
+def by_luck(climb:Climb)->tuple:
+    "Shuffled labels of the test rows."
+    nulls, observed, p = luck_of_test_rows(climb)
+    as_high = int(np.sum(nulls >= observed - 1e-9))
+    says = [f'With the labels of the test rows shuffled {SHUFFLES:,} times, the same probe scores '
+            f'{observed:.2f} or more in {as_high} of them: p = {p:.3f}.']
+    return says, {'shuffled': pd.DataFrame({SCORE: [observed, *nulls], 'p': p})}
+
+def by_choice(climb:Climb)->tuple:
+    "Shuffled labels of the training rows, and C chosen again."
+    X, y, groups = (rows[climb.train] for rows in (climb.X, climb.second, climb.groups))
+    ran = null_probe(StandardScaler().fit_transform(X), y, groups, n=REFITS, seed=climb.plan.seed)
+    table = neuron_table(X, y, groups, seed=climb.plan.seed)
+    beyond = int((table['p family'] <= LEVEL).sum())
+    return [f'Fitted to shuffled labels, the best of ten C by folds scores up to '
+            f'{ran.score[1:].max():.2f} in {REFITS} shuffles, with up to '
+            f'{count(int(ran.neurons[1:].max()), "neuron")}.',
+            f'Further from chance than the luckiest of all is in {1 - LEVEL:.0%} of the shuffles: '
+            f'{count(beyond, "neuron")} of {X.shape[1]}.'], {'refitted': ran, 'each': table}
+
+def by_code(climb:Climb)->tuple:
+    "A control task."
+    judged = control_task(climb)
+    better = 'is learnt better than' if judged.value < 0 else 'is not learnt better than'
+    return [f'A random code of the token at {int(climb.choice.position)} {better} the feature: '
+            f'accuracy {judged.mean("control"):.2f} beside {judged.mean("task"):.2f}; where that '
+            f'token was not seen in training, {judged.mean("control", "not seen"):.2f} beside '
+            f'{judged.mean("task", "not seen"):.2f}.'], {'control': judged.table}
+
+# %% ../nbs/lessons/16-studies.ipynb #a1916005
+def null(
+    climb:Climb,
+)->Rung:
+    "Hold the score against labels that mean nothing."
+    answers = [told(answer, climb) for answer in (by_luck, by_choice, by_code)]
+    tables = {name: table for _, own in answers for name, table in own.items()}
+    return Rung('null', [sentence for says, _ in answers for sentence in says], tables)
+
+def fails_null(
+    rung:Rung, # null
+)->bool:
+    "Whether shuffled labels of the test rows do as well."
+    table = rung.tables.get('shuffled')
+    return table is not None and table.p[0] > LEVEL
+
 # %% ../nbs/lessons/16-studies.ipynb #541a14b0
 #| code-fold: true
 def path_steps(
@@ -368,6 +451,23 @@ def few(
     chosen = step[['C', 'nonzero', 'score', 'low', 'high']].to_frame().T.astype(float)
     return Rung('few', says, {'steps': steps, 'k': curve, 'subsets': best, 'chosen': chosen})
 
+# %% ../nbs/lessons/16-studies.ipynb #a1916010
+#| code-fold: true
+def stable(
+    climb:Climb,
+)->Rung:
+    "Which neurons halves of the training documents have in common."
+    X, y, groups = (rows[climb.train] for rows in (climb.X, climb.second, climb.groups))
+    try: steady = stability(X, y, groups, seed=climb.plan.seed)
+    except ValueError as e: return Rung('stable', [f'Not run: {e}.'], ran=False)
+    back, own = steady.stable(), sparsest(climb.done['few'].tables['steps']).neurons
+    says = [f'{count(len(back), "neuron")} of {steady.d} come back in three of four halves of the '
+            f'training documents; by accident {steady.bound():.2f} at most, on average.',
+            f'{count(len(np.intersect1d(back, own)), "neuron")} of the {len(own)} of the sparsest '
+            f'probe are among them. Two halves share {steady.jaccard.mean():.0%} of the neurons '
+            'that they take.']
+    return Rung('stable', says, {'shares': steady.table})
+
 # %% ../nbs/lessons/16-studies.ipynb #5b7ebf65
 #| code-fold: true
 LARGEST = 30 # neurons in the table
@@ -385,6 +485,9 @@ def neuron_rows(
     names = [f'mean of {name}' for name in climb.plan.classes]
     table = pd.DataFrame({'neuron': neurons, 'coefficient': step.coefficients,
                           f'{SCORE} alone': alone, **dict(zip(names, means))})
+    if (halves := climb.done['stable']).ran:
+        shares = halves.tables['shares'].set_index('neuron').share
+        table.insert(2, 'share of halves', shares[neurons].to_numpy())
     effect = abs(table.coefficient) * X[train][:, neurons].std(0)
     return table.iloc[np.argsort(-effect, kind='stable')[:LARGEST]].reset_index(drop=True)
 
@@ -474,6 +577,17 @@ def which(
             f'{len(climb.corpus.starts):,} documents.', *[reason] * bool(reason)]
     return Rung('which', says, tables, pictures(climb, around, shown[:3]))
 
+# %% ../nbs/lessons/16-studies.ipynb #a1916012
+def in_short(
+    climb:Climb,
+)->list: # sentences; none where the rung stable was not run
+    "Which neurons may be named, and what else the probe would learn as well."
+    halves, control = climb.done['stable'], climb.done['null'].tables.get('control')
+    learnt = control is not None and Selectivity(control).value < 0
+    return [*halves.says[:1] * halves.ran,
+            *['A random code of the token that is read is learnt better than the feature: a score '
+              'alone is no sign of knowledge.'] * learnt]
+
 # %% ../nbs/lessons/16-studies.ipynb #d8fbc4d6
 #| code-fold: true
 def verdict(
@@ -493,11 +607,15 @@ def verdict(
     guess = floors.value.idxmax()
     more = scores.loc[SCORE, 'low'] > floors.value[guess]
     step = sparsest(climb.done['few'].tables['steps'])
+    if fails_null(climb.done['null']):
+        return [f'Not more than luck: {names} have {SCORE} {score} at {place(climb)}, and shuffled '
+                'labels do as well.', climb.done['null'].says[0]]
     return [f'{names} can be told apart at {place(climb)}: {SCORE} {score} on test rows.',
             f'{count(step.nonzero, "neuron")} of {climb.X.shape[1]} are enough to come within one '
             'standard error of the best, by folds of the training rows.',
             ('That is more than' if more else 'That is not clearly more than')
-            + f' {guess} alone gives: {interval(floors.loc[guess])}.']
+            + f' {guess} alone gives: {interval(floors.loc[guess])}.',
+            *in_short(climb)]
 
 # %% ../nbs/lessons/16-studies.ipynb #d7ce0c2d
 @dataclass
@@ -543,6 +661,11 @@ class Study:
     rungs:dict # name -> Rung, in the order of LADDER
     call:str # what was asked for
     about:dict # versions, seeds, fingerprints
+
+    @property
+    def found(self)->bool:
+        "Whether the feature can be read, and shuffled labels do not do as well."
+        return is_read(self.rungs['read'].tables['scores']) and not fails_null(self.rungs['null'])
 
     def to_html(self, path:str|Path)->list:
         """Write the study as one page that needs nothing else, and its tables as Parquet.
@@ -707,8 +830,10 @@ def owner_of(
 
 # %% ../nbs/lessons/16-studies.ipynb #245a40ad
 #| code-fold: true
-SECONDS = {'record': 10, 'read': 30, 'floor': 3, 'few': 25, 'which': 40} # a usual share of each
-RUNGS = {'read': read, 'floor': floor, 'few': few, 'which': which} # in the order they run
+SECONDS = {'record': 10, 'read': 30, 'floor': 3, 'null': 6, 'few': 25, 'stable': 3,
+           'which': 40} # a usual share of each
+RUNGS = {'read': read, 'floor': floor, 'null': null, 'few': few, 'stable': stable,
+         'which': which} # in the order they run
 
 def climb_ladder(
     climb:Climb,
@@ -718,7 +843,7 @@ def climb_ladder(
     for name, rung in RUNGS.items():
         progress.set_description(f'study, rung {name}')
         start = perf_counter()
-        needs_feature = name in ('few', 'which')
+        needs_feature = name in ('few', 'stable', 'which')
         climb.done[name] = asked(rung, climb) if needs_feature else rung(climb)
         climb.done[name].seconds = perf_counter() - start
         progress.update(SECONDS[name])
