@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['shuffle_labels', 'null_aucs', 'neuron_table', 'control_labels', 'Selectivity', 'selectivity', 'token_floor',
-           'conditional_gain', 'random_model', 'null_probe']
+           'conditional_gain', 'random_model', 'null_probe', 'relabel']
 
 # %% ../nbs/lessons/11-controls.ipynb #a190005
 #| code-fold: true
@@ -812,3 +812,15 @@ def null_probe(
     rows = [{'labels': 'shuffled' if k else 'task'} | choose(X, labels, groups)
             for k, labels in enumerate(runs)]
     return pd.DataFrame(rows)
+
+# %% ../nbs/lessons/11-controls.ipynb #a190070b
+def relabel(
+    activations:object, # Activations, or what has examples
+    y:ArrayLike, # labels of the examples (n,), of the same classes
+)->object: # the same activations; raises ValueError for another number of labels, or other labels
+    "A null or a control task for a sweep: the activations as they are, and labels in place of theirs."
+    y, own = np.asarray(y), np.asarray(activations.examples.y)
+    if y.shape != own.shape or not np.isin(y, own).all():
+        raise ValueError(f'labels of shape {y.shape} for {len(own)} examples: one is needed for '
+                         f'each, of {np.unique(own).tolist()}')
+    return replace(activations, examples=replace(activations.examples, y=y))
