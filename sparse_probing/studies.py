@@ -37,7 +37,7 @@ from .neurons import output_tokens, token_heatmap, top_contexts
 from .path import SparseProbe, grid
 from .probe import all_scores, baselines, evaluate, folds, split, two_classes
 from .sources import LM, read_documents
-from .stability import stability
+from .selection import stability
 from .sweeps import choose, fit_and_score, read_cell, sweep, write_cell
 from .tokens import Tokens, control_tokens, tokenize
 
@@ -462,7 +462,7 @@ def stable(
     except ValueError as e: return Rung('stable', [f'Not run: {e}.'], ran=False)
     back, own = steady.stable(), sparsest(climb.done['few'].tables['steps']).neurons
     says = [f'{count(len(back), "neuron")} of {steady.d} come back in three of four halves of the '
-            f'training documents; by accident {steady.bound():.2f} at most, on average.',
+            f'training documents; at most {steady.bound():.2f} are expected there by accident.',
             f'{count(len(np.intersect1d(back, own)), "neuron")} of the {len(own)} of the sparsest '
             f'probe are among them. Two halves share {steady.jaccard.mean():.0%} of the neurons '
             'that they take.']

@@ -7,7 +7,8 @@ from tools.sync import NOTEBOOKS, ROOT # noqa: F401
 
 TEXT_WING = {'carriers', 'sources', 'tokens', 'examples', 'sites', 'contexts', 'activations',
              'tasks', 'store', 'executors', 'ledger', 'harvests', 'neurons'}
-PROBE_WING = {'matrix', 'probe', 'solver', 'path', 'ksparse', 'subsets', 'controls'}
+PROBE_WING = {'matrix', 'probe', 'solver', 'path', 'ksparse', 'subsets', 'controls',
+              'selection'}
 MEETING_PLACE = {'sweeps'}
 BOTTOM = {'plots', 'files', 'fingerprints', 'extras'}
 ON_BOTH = {'studies', 'pages'} # ask models, texts and probes together
@@ -26,6 +27,7 @@ BELOW_A_LESSON = {
     'ksparse': {'matrix', 'subsets'},
     'sweeps': {'files', 'fingerprints', 'matrix'},
     'controls': {'matrix'},
+    'selection': {'matrix'},
     'neurons': {'sites', 'contexts', 'store'},
     'harvests': {'sites', 'contexts', 'files', 'fingerprints', 'store', 'executors', 'ledger'},
     'studies': {'files', 'fingerprints', 'pages'},
