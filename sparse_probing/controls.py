@@ -814,11 +814,51 @@ def null_probe(
     return pd.DataFrame(rows)
 
 # %% ../nbs/lessons/11-controls.ipynb #a190070b
-def relabel(
-    activations:object, # Activations, or what has examples
-    y:ArrayLike, # labels of the examples (n,), of the same classes
-)->object: # the same activations; raises ValueError for another number of labels, or other labels
-    "A null or a control task for a sweep: the activations as they are, and labels in place of theirs."
+def relabel(activations:object, y:ArrayLike)->object:
+    """A null or a control task for a sweep: the activations as they are, and labels in place of theirs.
+
+    Parameters
+    ----------
+    activations : object
+        Activations, or what has examples.
+    y : ArrayLike
+        Labels of the examples (n,), of the same classes.
+
+    Returns
+    -------
+    object
+        The same activations.
+
+    Raises
+    ------
+    ValueError
+        For another number of labels, or other labels.
+
+    Notes
+    -----
+    Taught in lesson 11, Controls:
+    https://sparse-probing.github.io/sparse_probing/lessons/11-controls.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (SparseProbe, best_settings, contrast, control_labels, load_lm,
+    ...     read_documents, record, relabel, shuffle_labels, sweep, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(29, -1), examples.y, examples.group
+    >>> mixed = relabel(late, shuffle_labels(y, groups)[0])
+    >>> tasks = {'article': late, 'shuffled': mixed, 'code': relabel(late, control_labels(examples))}
+    >>> swept = sweep(tasks, SparseProbe(), [.02, .1, .5], cv=3, n_jobs=1)
+    >>> best_settings(swept)[['validation', 'test']].unstack('layer').droplevel('position').round(2)
+             validation        test
+    layer            20    29    20    29
+    task
+    article        0.73  0.75  0.81  0.79
+    code           0.79  0.67  0.80  0.70
+    shuffled       0.50  0.49  0.50  0.48
+    """
     y, own = np.asarray(y), np.asarray(activations.examples.y)
     if y.shape != own.shape or not np.isin(y, own).all():
         raise ValueError(f'labels of shape {y.shape} for {len(own)} examples: one is needed for '

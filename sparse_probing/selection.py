@@ -27,6 +27,10 @@ from .solver import l1_paths
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910013
 #| code-fold: true
+def own_stream(seed:int)->np.random.Generator:
+    "Random numbers that are not those of `default_rng(seed)`, of which data may have been made."
+    return np.random.default_rng([seed, 12])
+
 DEALS = 100 # attempts at halves that both hold both classes
 
 def cut(
@@ -57,7 +61,7 @@ def deal_halves(
     "Halve the documents again and again."
     document = np.unique(np.arange(len(second)) if groups is None else groups,
                          return_inverse=True)[1]
-    rng = np.random.default_rng(seed)
+    rng = own_stream(seed)
     firsts = [cut(second, document, rng) for _ in range(pairs)]
     smallest = min(min(first.mean(), 1 - first.mean()) for first in firsts)
     if smallest < UNEVEN:
@@ -122,14 +126,51 @@ def validate_tau(
                          f'{least:.3g} and up to 1')
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910023
-def selection_bound(
-    q:int, # neurons that each half takes
-    p:int, # neurons in all
-    tau:float=.75, # share of the halves from which a neuron counts, above one half
-    pairs:int=50, # pairs of halves
-    kind:str='unimodal', # 'unimodal', 'r-concave', which both assume a shape, or 'worst'
-)->float: # neurons; raises ValueError for q above p and where the bound does not hold
-    "Of neurons taken no more often than by chance, how many have such a share, at most, on average."
+def selection_bound(q:int, p:int, tau:float=.75, pairs:int=50, kind:str='unimodal')->float:
+    """Of neurons taken no more often than by chance, how many have such a share, at most, on average.
+
+    Parameters
+    ----------
+    q : int
+        Neurons that each half takes.
+    p : int
+        Neurons in all.
+    tau : float, default .75
+        Share of the halves from which a neuron counts, above one half.
+    pairs : int, default 50
+        Pairs of halves.
+    kind : str, default 'unimodal'
+        'unimodal', 'r-concave', which both assume a shape, or 'worst'.
+
+    Returns
+    -------
+    float
+        Neurons.
+
+    Raises
+    ------
+    ValueError
+        For q above p and where the bound does not hold.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sparse_probing import selection_bound
+    >>> shares = [.6, .75, .9]
+    >>> bounds = pd.DataFrame({kind: [selection_bound(38, 1536, tau, kind=kind) for tau in shares]
+    ...                        for kind in ('worst', 'unimodal', 'r-concave')}, index=shares)
+    >>> bounds.round(3).rename_axis('tau')
+          worst  unimodal  r-concave
+    tau
+    0.60  4.701     2.474      0.846
+    0.75  1.880     0.959      0.231
+    0.90  1.175     0.406      0.061
+    """
     for name, value in (('q', q), ('p', p), ('pairs', pairs)):
         validate_number(name, value, whole=True)
     if q > p: raise ValueError(f'q={q}: a half cannot take more than all {p} neurons')
@@ -150,26 +191,76 @@ def selection_bound(
 # %% ../nbs/lessons/12-selection.ipynb #a1910027
 @dataclass
 class Stability:
-    "Which neurons come back on halves of the documents."
+    """Which neurons come back on halves of the documents.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Neuron, share of the halves, share of the pairs that take it twice.
+    q : int
+        Neurons that each half takes.
+    pairs : int
+        Pairs of halves.
+    d : int
+        Neurons in all.
+    jaccard : np.ndarray
+        Neurons that the halves of a pair share, of all that they take (pairs,).
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+    """
     table:pd.DataFrame # neuron, share of the halves, share of the pairs that take it twice
     q:int # neurons that each half takes
     pairs:int # pairs of halves
     d:int # neurons in all
     jaccard:np.ndarray # neurons that the halves of a pair share, of all that they take (pairs,)
 
-    def bound(self,
-        tau:float=.75, # share of the halves
-        kind:str='unimodal', # 'unimodal', 'r-concave' or 'worst'
-    )->float: # neurons; raises ValueError where the bound does not hold
-        "How many neurons of that share are accidents, at most, on average."
+    def bound(self, tau:float=.75, kind:str='unimodal')->float:
+        """How many neurons of that share are accidents, at most, on average.
+
+        Parameters
+        ----------
+        tau : float, default .75
+            Share of the halves.
+        kind : str, default 'unimodal'
+            'unimodal', 'r-concave' or 'worst'.
+
+        Returns
+        -------
+        float
+            Neurons.
+
+        Raises
+        ------
+        ValueError
+            Where the bound does not hold.
+        """
         return selection_bound(self.q, self.d, tau, self.pairs, kind)
 
-    def stable(self,
-        tau:float=.75, # share of the halves; not used where errors are given
-        errors:float=None, # accidents to allow on average: the lowest share that keeps to it
-        bound:str='unimodal', # 'unimodal', 'r-concave' or 'worst'
-    )->np.ndarray: # neuron numbers; raises ValueError where no share keeps to the errors
-        "The neurons that come back, the most often taken first."
+    def stable(self, tau:float=.75, errors:float=None, bound:str='unimodal')->np.ndarray:
+        """The neurons that come back, the most often taken first.
+
+        Parameters
+        ----------
+        tau : float, default .75
+            Share of the halves; not used where errors are given.
+        errors : float, optional
+            Accidents to allow on average: the lowest share that keeps to it.
+        bound : str, default 'unimodal'
+            'unimodal', 'r-concave' or 'worst'.
+
+        Returns
+        -------
+        np.ndarray
+            Neuron numbers.
+
+        Raises
+        ------
+        ValueError
+            Where no share keeps to the errors.
+        """
         if errors is not None: tau = lowest_share(self, errors, bound)
         else: self.bound(tau, bound) # says so where it does not hold
         return self.table.neuron[self.table.share >= tau].to_numpy()
@@ -207,16 +298,54 @@ def usual_q(
 LADDER = np.geomspace(1, 100, 30) # C, in multiples of where the path starts
 
 def stability(
-    X:ArrayLike, # activations (n, d): array, memory map or torch tensor
-    y:ArrayLike, # labels (n,), two classes
-    groups:ArrayLike=None, # document of each row (n,); without, each row is one of its own
-    q:int=None, # neurons that each half takes; for one accident at most where not given
-    pairs:int=50, # pairs of halves
-    seed:int=0, # the same seed gives the same halves
-    *,
-    scale:bool=True, # divide each neuron by its standard deviation: a copy of X
-)->Stability: # raises ValueError where documents cannot be halved; warns where they hardly can
-    "How often a neuron is among the first q to enter the certified path of half of the documents."
+    X:ArrayLike, y:ArrayLike, groups:ArrayLike=None, q:int=None, pairs:int=50, seed:int=0, *,
+    scale:bool=True
+)->Stability:
+    """How often a neuron is among the first q to enter the certified path of half of the documents.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d): array, memory map or torch tensor.
+    y : ArrayLike
+        Labels (n,), two classes.
+    groups : ArrayLike, optional
+        Document of each row (n,); without, each row is one of its own.
+    q : int, optional
+        Neurons that each half takes; for one accident at most where not given.
+    pairs : int, default 50
+        Pairs of halves.
+    seed : int, default 0
+        The same seed gives the same halves.
+    scale : bool, default True
+        Divide each neuron by its standard deviation: a copy of X.
+
+    Returns
+    -------
+    Stability
+
+    Raises
+    ------
+    ValueError
+        Where documents cannot be halved.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, load_lm, read_documents, record, stability, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(20, -1), examples.y, examples.group
+    >>> steady = stability(X, y, groups)
+    >>> steady
+    Stability(3 of 1536 neurons in three of four halves, 0.96 of them by accident at most; 100 ...
+    """
     _, second = two_classes(y)
     groups, d = validate_groups(groups, len(second)), Rows(X).d
     q = usual_q(d, pairs) if q is None else q
@@ -233,15 +362,49 @@ def stability(
     return Stability(table, q, pairs, d, both.sum(1) / either.sum(1))
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910037
-def drawn_truth(
-    X:ArrayLike, # activations (n, d)
-    k:int=10, # neurons that decide
-    strength:float=1., # log odds of one standard deviation of each
-    seed:int=0, # the same seed gives the same truth
-)->tuple: # neuron numbers (k,), labels (n,), bool; raises ValueError for fewer neurons that vary
-    "Labels from a logistic model on random neurons."
+def drawn_truth(X:ArrayLike, k:int=10, strength:float=1., seed:int=0)->tuple:
+    """Labels from a logistic model on random neurons.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d).
+    k : int, default 10
+        Neurons that decide.
+    strength : float, default 1.
+        Log odds of one standard deviation of each.
+    seed : int, default 0
+        The same seed gives the same truth.
+
+    Returns
+    -------
+    tuple
+        Neuron numbers (k,), labels (n,), bool.
+
+    Raises
+    ------
+    ValueError
+        For fewer neurons that vary.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> from sparse_probing import contrast, drawn_truth, load_lm, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(20, -1), examples.y, examples.group
+    >>> deciding, drawn = drawn_truth(X)
+    >>> print(f'neurons {deciding.tolist()} decide; {drawn.mean():.0%} of the rows are of the second class')
+    neurons [122, 280, 322, 443, 647, 663, 964, 1409, 1476, 1523] decide; 51% of the rows are ...
+    """
     validate_number('k', k, whole=True)
-    X, rng = scaled(X), np.random.default_rng(seed)
+    X, rng = scaled(X), own_stream(seed)
     vary = np.flatnonzero((X != 0).any(0))
     if k > len(vary): raise ValueError(f'k={k}: only {len(vary)} neurons vary')
     neurons = np.sort(rng.choice(vary, k, replace=False))
@@ -250,16 +413,60 @@ def drawn_truth(
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910039
 def judge_selector(
-    selector:Callable, # (X, y, groups) -> neuron numbers
-    X:ArrayLike, # activations (n, d)
-    groups:ArrayLike=None, # document of each row (n,), for the selector
-    draws:int=20, # truths
-    *,
-    k:int=10, # neurons that decide
-    strength:float=1., # log odds of one standard deviation of each
-    seed:int=0, # the same seed gives the same truths
-)->pd.DataFrame: # a row a draw; raises ValueError where what comes back are no neuron numbers
-    "What share of the neurons that a function returns is false, and what share of the true it finds."
+    selector:Callable, X:ArrayLike, groups:ArrayLike=None, draws:int=20, *, k:int=10,
+    strength:float=1., seed:int=0
+)->pd.DataFrame:
+    """What share of the neurons that a function returns is false, and what share of the true it finds.
+
+    Parameters
+    ----------
+    selector : Callable
+        (X, y, groups) -> neuron numbers.
+    X : ArrayLike
+        Activations (n, d).
+    groups : ArrayLike, optional
+        Document of each row (n,), for the selector.
+    draws : int, default 20
+        Truths.
+    k : int, default 10
+        Neurons that decide.
+    strength : float, default 1.
+        Log odds of one standard deviation of each.
+    seed : int, default 0
+        The same seed gives the same truths.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a draw.
+
+    Raises
+    ------
+    ValueError
+        Where what comes back are no neuron numbers.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, judge_selector, load_lm, read_documents, record,
+    ...     stability, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(20, -1), examples.y, examples.group
+    >>> def come_back(X, y, groups): return stability(X, y, groups).stable()
+    ...
+    >>> judge_selector(come_back, X, groups, draws=3)
+       draw  selected  false  false share  power
+    0     0         7      0          0.0    0.7
+    1     1         9      0          0.0    0.9
+    2     2         8      0          0.0    0.8
+    """
     validate_number('draws', draws, whole=True)
     d, rows = Rows(X).d, []
     for draw in tqdm(range(draws), desc='judge_selector', unit=' draws', delay=1):
@@ -291,13 +498,48 @@ def rivals(
     return Z, Z - apart * Z @ inverse, root
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910044
-def knockoffs(
-    X:ArrayLike, # activations (n, d), of up to 20,000 neurons
-    seed:int=0, # the same seed gives the same columns
-)->np.ndarray: # (n, d), in the neurons' own units; raises ValueError for wider X
-    "Columns of the means and covariances of X that know nothing more of the labels."
+def knockoffs(X:ArrayLike, seed:int=0)->np.ndarray:
+    """Columns of the means and covariances of X that know nothing more of the labels.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d), of up to 20,000 neurons.
+    seed : int, default 0
+        The same seed gives the same columns.
+
+    Returns
+    -------
+    np.ndarray
+        (n, d), in the neurons' own units.
+
+    Raises
+    ------
+    ValueError
+        For wider X.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import contrast, knockoffs, load_lm, read_documents, record, tokenize
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(20, -1), examples.y, examples.group
+    >>> mimics = knockoffs(X)
+    >>> own = [np.corrcoef(X[:, j], mimics[:, j])[0, 1] for j in range(1536)]
+    >>> print(f'a neuron and its knockoff correlate with {np.median(own):.2f}, their standard deviations '
+    ...       f'differ by a factor of {np.median(mimics.std(0) / X.std(0)):.2f}')
+    a neuron and its knockoff correlate with 0.73, their standard deviations differ by a factor ...
+    """
     _, mean, root = rivals(X)
-    columns = mean + np.random.default_rng(seed).normal(size=mean.shape) @ root.T
+    columns = mean + own_stream(seed).normal(size=mean.shape) @ root.T
     return np.mean(X, axis=0) + np.std(X, axis=0) * columns
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910047
@@ -338,17 +580,58 @@ def take_by_e(
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910048
 def knockoff_select(
-    X:ArrayLike, # activations (n, d), of up to 20,000 neurons
-    y:ArrayLike, # labels (n,), two classes
-    level:float=.2, # false discovery rate
-    derandomise:int=10, # draws of knockoffs; one is a lottery
-    seed:int=0, # the same seed gives the same draws
-)->np.ndarray: # neuron numbers; raises ValueError for wider X, and a level not between 0 and 1
-    "Neurons that enter the path before their knockoffs; never fewer than 1/level, or none."
+    X:ArrayLike, y:ArrayLike, level:float=.2, derandomise:int=10, seed:int=0
+)->np.ndarray:
+    """Neurons that enter the path before their knockoffs; never fewer than 1/level, or none.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d), of up to 20,000 neurons.
+    y : ArrayLike
+        Labels (n,), two classes.
+    level : float, default .2
+        False discovery rate.
+    derandomise : int, default 10
+        Draws of knockoffs; one is a lottery.
+    seed : int, default 0
+        The same seed gives the same draws.
+
+    Returns
+    -------
+    np.ndarray
+        Neuron numbers.
+
+    Raises
+    ------
+    ValueError
+        For wider X, and a level not between 0 and 1.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sparse_probing import (contrast, drawn_truth, knockoff_select, load_lm, read_documents,
+    ...     record, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(20, -1), examples.y, examples.group
+    >>> deciding, drawn = drawn_truth(X)
+    >>> taken = knockoff_select(X, drawn, derandomise=1)
+    >>> print(f'{len(taken)} neurons for drawn labels, {len(np.intersect1d(taken, deciding))} of the ten; '
+    ...       f'{len(knockoff_select(X, y))} for the article')
+    6 neurons for drawn labels, 5 of the ten; 0 for the article
+    """
     if not 0 < level < 1: raise ValueError(f'level={level}: a share between 0 and 1 is needed')
     validate_number('derandomise', derandomise, whole=True)
     (_, second), (Z, mean, root) = two_classes(y), rivals(X)
-    rng, evidence = np.random.default_rng(seed), np.zeros(Z.shape[1])
+    rng, evidence = own_stream(seed), np.zeros(Z.shape[1])
     own = level if derandomise == 1 else level / 2 # of each draw; half of it is Ren and Barber's
     for _ in range(derandomise):
         copies = mean + rng.normal(size=Z.shape) @ root.T
@@ -356,11 +639,48 @@ def knockoff_select(
     return take_by_e(evidence, level)
 
 # %% ../nbs/lessons/12-selection.ipynb #a1910059
-def correlated(
-    X:ArrayLike, # activations (n, d)
-    neurons:ArrayLike, # neuron numbers (k,)
-)->pd.DataFrame: # a row each: neuron, its twin, their correlation; raises ValueError for no number
-    "The neuron that resembles each of some neurons most."
+def correlated(X:ArrayLike, neurons:ArrayLike)->pd.DataFrame:
+    """The neuron that resembles each of some neurons most.
+
+    Parameters
+    ----------
+    X : ArrayLike
+        Activations (n, d).
+    neurons : ArrayLike
+        Neuron numbers (k,).
+
+    Returns
+    -------
+    pd.DataFrame
+        A row each: neuron, its twin, their correlation.
+
+    Raises
+    ------
+    ValueError
+        For no number.
+
+    Notes
+    -----
+    Taught in lesson 12, Stability:
+    https://sparse-probing.github.io/sparse_probing/lessons/12-selection.html
+
+    Examples
+    --------
+    >>> from sparse_probing import (contrast, correlated, load_lm, read_documents, record,
+    ...     stability, tokenize)
+    >>> lm = load_lm()
+    >>> tokens = tokenize(read_documents('wiki'), lm.tokenizer)
+    >>> examples = contrast(tokens, lm.tokenizer, {'the': ' the', 'an': ' an'}, n=300, after=0)
+    >>> late = record(lm, examples, layers=[20, 29], positions=-1)
+    >>> X, y, groups = late.at(20, -1), examples.y, examples.group
+    >>> steady = stability(X, y, groups)
+    >>> twins = correlated(X, steady.stable())
+    >>> twins.round(2)
+       neuron  twin  correlation
+    0    1264   109        -0.55
+    1    1506  1481         0.39
+    2     336   207        -0.29
+    """
     Z, neurons = scaled(X), np.asarray(neurons)
     if neurons.dtype.kind not in 'iu' or not ((0 <= neurons) & (neurons < Z.shape[1])).all():
         raise ValueError(f'neurons have numbers from 0 to {Z.shape[1] - 1}; got {neurons!r:.60}')
