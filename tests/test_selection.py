@@ -3,11 +3,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.contrasts import TARGETS
 from numba import set_num_threads
 from scipy.special import expit
 
 from sparse_probing import (
-    correlated, drawn_truth, judge_selector, knockoff_select, knockoffs, l1_path, record,
+    contrast, correlated, drawn_truth, judge_selector, knockoff_select, knockoffs, l1_path, record,
     selection_bound, shuffle_labels, stability)
 from sparse_probing.path import entered
 from sparse_probing.selection import (
@@ -28,9 +29,10 @@ def decided(X, seed=0, k=5):
 
 
 @pytest.fixture(scope='module')
-def real(lm, examples):
-    activations = record(lm, examples, layers=[9], positions=-1)
-    return activations.at(9, -1), examples.y, examples.group
+def real(lm, tokens):
+    examples = contrast(tokens, lm.tokenizer, TARGETS, n=300, after=0)
+    activations = record(lm, examples, layers=[20], positions=-1)
+    return activations.at(20, -1), examples.y, examples.group
 
 
 def false_and_found(selector, X, groups, **options):

@@ -57,8 +57,9 @@ def test_shuffled_labels_give_nothing_found(lm, article, tmp_path, seed):
     report = study(lm, relabelled(article, y))
     text = words_of(report, tmp_path)
     assert 'Nothing found' in text and 'guessing has 0.5' in text
-    for name in ('few', 'which'): assert not report.rungs[name].ran
-    assert text.count('Not run: nothing was found') == 2
+    for name in ('few', 'stable', 'which'): assert not report.rungs[name].ran
+    assert text.count('Not run: nothing was found') == 3 and not report.found
+    assert report.rungs['null'].ran and (report.rungs['null'].tables['shuffled'].p > .05).all()
 
 
 def test_a_token_in_view_is_said_to_be_read(lm, article, tmp_path):
@@ -76,9 +77,8 @@ def test_a_position_that_gives_the_token_away_is_shown_and_not_chosen(report, tm
 
 def test_rungs_that_were_not_run_are_on_the_page(report, tmp_path):
     text = words_of(report, tmp_path)
-    for name in ('null', 'stable', 'cause'):
-        assert not report.rungs[name].ran
-        assert f'the rung {name} was not run' in text
+    assert not report.rungs['cause'].ran and 'the rung cause was not run' in text
+    for name in ('null', 'stable'): assert f'the rung {name} was not run' not in text
     assert 'It remains unknown whether the model uses what can be read.' in text
 
 
@@ -90,6 +90,60 @@ def test_the_verdict_has_the_numbers_of_the_tables(report):
     fewest = steps[steps.score >= best.low].nonzero.iloc[0]
     assert report.verdict[1].startswith(f'{fewest} neuron')
     assert len(report.rungs['which'].tables['neurons']) == min(fewest, 30)
+
+
+def test_the_null_is_that_of_the_test_rows_by_their_documents(lm, report, article):
+    """The p once more, from the probe that the study chose."""
+    from sklearn.metrics import roc_auc_score
+    from sparse_probing import SparseProbe, shuffle_labels
+    examples, choice = article.examples, report.choice
+    train = training_rows(lm, article)
+    aside = np.setdiff1d(np.arange(len(examples)), train)
+    X, y = article.at(int(choice.layer), -1), examples.y
+    mean, spread = X[train].mean(0), X[train].std(0)
+    probe = SparseProbe(choice.setting).fit((X[train] - mean) / spread, y[train])
+    scores = probe.decision_function((X[aside] - mean) / spread)
+    mixed = shuffle_labels(y[aside] == 1, examples.group[aside], 1000)
+    nulls = np.array([roc_auc_score(labels, scores) for labels in mixed])
+    table = report.rungs['null'].tables['shuffled']
+    np.testing.assert_allclose(table[SCORE][1:], nulls, atol=1e-4)
+    as_high = (1 + (nulls >= table[SCORE][0] - 1e-9).sum()) / 1001
+    assert table.p[0] == pytest.approx(as_high, abs=.002)
+    assert f'p = {table.p[0]:.3f}' in report.rungs['null'].says[0] and report.found
+
+
+def test_a_feature_that_fails_its_null_is_not_claimed(lm, article, monkeypatch):
+    def as_high(climb): return np.full(1000, .9), .8, 1.
+    monkeypatch.setattr(studies, 'luck_of_test_rows', as_high)
+    failed = study(lm, article)
+    assert not failed.found and failed.verdict[0].startswith('Not more than luck')
+    assert 'p = 1.000' in failed.verdict[1] and len(failed.verdict) == 2
+
+
+def test_neurons_that_come_back_stand_in_the_table_of_neurons(report, tmp_path):
+    shares = report.rungs['stable'].tables['shares'].set_index('neuron').share
+    table = report.rungs['which'].tables['neurons']
+    assert table['share of halves'].tolist() == shares[table.neuron].tolist()
+    back = int((shares >= .75).sum())
+    sentence = report.rungs['stable'].says[0]
+    assert sentence.startswith(f'{back} neuron') and sentence in report.verdict
+    assert sentence in words_of(report, tmp_path)
+
+
+def test_the_token_that_is_read_has_no_code_where_there_are_two(lm, article):
+    only = replace(article, X=article.X[:, :, 1:], positions=(0,))
+    says = study(lm, only).rungs['null'].says
+    assert any('2 different tokens' in sentence for sentence in says)
+
+
+def test_the_command_says_by_its_exit_code_that_chance_does_as_well(tmp_path):
+    coin = np.random.default_rng(5).integers(0, 2, 60)
+    pd.DataFrame({'text': [text for text, _ in ROWS], 'label': coin}).to_csv(
+        tmp_path / 'coin.csv', index=False)
+    run = call('study', '--labelled', tmp_path / 'coin.csv', '--layers', '9', '--out',
+               tmp_path / 'out')
+    assert run.returncode == 3, run.stdout + run.stderr
+    assert 'Nothing found' in run.stdout and finished(tmp_path / 'out').exists()
 
 
 def test_every_fit_is_certified(report):
