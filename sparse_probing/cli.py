@@ -574,7 +574,7 @@ def study(
     whole_word:WholeWord = True,
     quick:Annotated[bool, Option('--quick', help='a first look in under a minute')] = False,
     seed:Annotated[int, Option(help='draws examples and deals out documents')] = 0,
-    out:Annotated[Path, Option(help='folder of the page; with the same words, go on')] = Path('report/study'),
+    out:Annotated[Path, Option(help='folder of the page')] = Path('report/study'),
     open_page:Annotated[bool, Option('--open', help='show the page in a browser')] = False,
 ):
     "Answer on one page: which few neurons, how few, where; exit code 3 where chance does as well."
@@ -587,8 +587,7 @@ def study(
                            contexts=contexts, whole_word=whole_word, bos=yes_no_auto(bos),
                            seed=seed)
     report.call = shlex.join(['sparse-probing', *sys.argv[1:]])
-    files = report.to_html(out / 'study.html')
-    show_study(report, files)
+    show_study(report, files := report.to_html(out / 'study.html'))
     if open_page: typer.launch(files[0].absolute().as_uri())
     if not report.found: raise typer.Exit(NOTHING_FOUND)
 

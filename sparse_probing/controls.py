@@ -815,7 +815,7 @@ def null_probe(
 
 # %% ../nbs/lessons/11-controls.ipynb #a190070b
 def relabel(activations:object, y:ArrayLike)->object:
-    """A null or a control task for a sweep: the activations as they are, and labels in place of theirs.
+    """A null or a control task for a sweep: activations as they are, with other labels.
 
     Parameters
     ----------

@@ -44,6 +44,8 @@ def limit(
     rung, without, with_it = LIMITS[figure]
     if study.rungs[rung].ran: return f'{with_it[0].upper()}{with_it[1:]}.'
     return f'{without[0].upper()}{without[1:]}: the rung {rung} was not run.'
+
+# %% ../nbs/lib/pages.ipynb #a191p003
 def figure(
     study, # a Study
     ax, # what was drawn
@@ -205,7 +207,7 @@ def null_parts(
                f'{len(each)} have q up to 0.05.')
         parts += [figure(study, volcano(each), 'each', alt, 'A thousand shuffles of the labels of '
                          'the training rows; q is the share of false ones to expect.'),
-                  Grid(each, 'The ten neurons that are surest by themselves.', 'each', each.head(10))]
+                  Grid(each, 'The ten that are surest by themselves.', 'each', each.head(10))]
     if 'control' in tables:
         means = tables['control'].groupby('labels')[['accuracy', 'seen', 'not seen']].mean()
         parts.append(Grid(tables['control'], 'Accuracy on the feature and on random codes of the '

@@ -898,8 +898,8 @@ def share_curves(shares:dict, tau:float=.75, ax:Axes=None)->Axes:
     --------
     >>> import matplotlib.pyplot as plt
     >>> from sparse_probing.plots import share_curves
-    >>> left, right = plt.subplots(1, 2)[1]
-    >>> left = share_curves({'labels': [.9, .5, 0], 'shuffled': [.4, .1, .1]}, ax=left)
+    >>> above, below = plt.subplots(2, 1)[1]
+    >>> above = share_curves({'labels': [.9, .5, 0], 'shuffled': [.4, .1, .1]}, ax=above)
     """
     ax = ax or plt.subplots()[1]
     for k, (label, values) in enumerate(shares.items()):
@@ -941,9 +941,9 @@ def judged_selectors(table:'pd.DataFrame', ax:Axes=None)->Axes:
     >>> import matplotlib.pyplot as plt
     >>> import pandas as pd
     >>> from sparse_probing.plots import judged_selectors
-    >>> left, right = plt.subplots(1, 2)[1]
+    >>> above, below = plt.subplots(2, 1)[1]
     >>> marks = pd.DataFrame({'false share': [.1, .8], 'power': [.5, .9]}, ['halves', 'one fit'])
-    >>> right = judged_selectors(marks, ax=right)
+    >>> below = judged_selectors(marks, ax=below)
     """
     ax = ax or plt.subplots(figsize=(7, 1 + .42 * len(table)))[1]
     for column, look in (('false share', CLASSES[1]), ('power', CLASSES[0])):

@@ -49,7 +49,8 @@ NOT_INLINE = {
         'study', 'study_feature', 'show_study', 'only_one', 'at_most'},
     # takes a whole study, as lesson 16 and `test_studies.py` make one
     'lib/pages': {'limit', 'figure', 'floor_parts', 'read_parts', 'few_parts', 'cloud',
-                  'context_lines', 'token_lines', 'which_parts', 'plan_words', 'ending', 'page_of'},
+                  'context_lines', 'token_lines', 'which_parts', 'null_parts', 'stable_parts',
+                  'plan_words', 'ending', 'page_of'},
     'course/runs': {'execute_lesson', 'run_lesson'},
     # needs a cluster, and is tested in `test_executors.py`
     'lib/executors': {'Ray', 'Slurm', 'ask', 'queue', 'wait_for_job', 'hand_over'},

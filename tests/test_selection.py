@@ -79,7 +79,8 @@ def test_no_r_concave_distribution_has_a_larger_tail(power):
 def test_a_share_between_two_is_the_next_one():
     """Of a hundred halves no neuron is taken by 60.5 percent: 61 percent is the same event."""
     for kind in ('worst', 'unimodal', 'r-concave'):
-        assert selection_bound(38, 1536, .605, kind=kind) == selection_bound(38, 1536, .61, kind=kind)
+        between, next_one = (selection_bound(38, 1536, tau, kind=kind) for tau in (.605, .61))
+        assert between == next_one
 
 
 @pytest.mark.parametrize('given, message', [
