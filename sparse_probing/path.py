@@ -396,7 +396,7 @@ class SparsityPath:
         rows = np.flatnonzero(np.isclose(self.C, C, rtol=1e-9, atol=0))
         if not len(rows):
             raise ValueError(f'C={C} is not on the grid, where the nearest is '
-                             f'{self.C[abs(np.log(self.C / C)).argmin()]}: give one of path.C')
+                             f'{self.C[abs(np.log(self.C / C)).argmin()]:.4g}: give one of path.C')
         fit = [*fits_of(self.fits)][rows[0]]
         probe = SparseProbe(fit.setting, self.fits.tol, max_iter=self.max_iter)
         return probe.set_fits(self.classes, [fit], self.fits.coef.shape[1])

@@ -54,11 +54,16 @@ def test_one_false_neuron_is_as_rare_as_the_level(calibration):
     assert .02 < (calibration[1] <= .05).mean() < .08
 
 
-def test_q_are_those_of_scipy():
+def test_q_are_those_of_the_definition():
+    """The least level at which the step-up rule takes a neuron; for BY the level is divided first."""
     table = neuron_table(*drawn(), n=99)
-    for rule in ('bh', 'by'):
-        q = false_discovery_control(table.p, method=rule)
-        np.testing.assert_allclose(table[f'q {rule.upper()}'], q)
+    p, d = table.p.to_numpy(), len(table)
+    for rule, divided in (('q BH', 1), ('q BY', sum(1 / k for k in range(1, d + 1)))):
+        for q, own in zip(table[rule], p):
+            larger = [d * divided * other / np.sum(p <= other) for other in p if other >= own]
+            assert q == pytest.approx(min(1, *larger))
+    by_scipy = false_discovery_control(p, method='by')
+    np.testing.assert_allclose(table['q BY'], by_scipy)
 
 
 @pytest.mark.parametrize('one_class', [True, False])

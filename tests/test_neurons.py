@@ -77,8 +77,9 @@ def test_documents_batches_and_portions_change_nothing(lm, corpus, monkeypatch):
     for text, words in ((corpus, {}), (corpus, {'batch_tokens': 300}),
                         (islice(read_documents('news'), 30), {})):
         other = top_contexts(lm, text, 2, NEURONS, k=5, sample=500, **words)
-        assert np.allclose(other.value, table.value, atol=1e-4)
-        ends = table.end != 'quantile' # in the middle two tokens may be equally near
+        ends = table.end != 'quantile' # in the middle two tokens may be equally near, on two sides
+        assert np.allclose(other.value[ends], table.value[ends], atol=1e-4)
+        assert np.allclose(other.value, table.value, atol=.02) # of the neighbours there
         assert other.token[ends].tolist() == table.token[ends].tolist()
         assert other.place[ends].tolist() == table.place[ends].tolist()
 
