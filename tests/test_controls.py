@@ -55,7 +55,7 @@ def test_one_false_neuron_is_as_rare_as_the_level(calibration):
 
 
 def test_q_are_those_of_the_definition():
-    """The least level at which the step-up rule takes a neuron; for BY the level is divided first."""
+    """The least level at which the step-up rule takes a neuron; for BY it is divided first."""
     table = neuron_table(*drawn(), n=99)
     p, d = table.p.to_numpy(), len(table)
     for rule, divided in (('q BH', 1), ('q BY', sum(1 / k for k in range(1, d + 1)))):
