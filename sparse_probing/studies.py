@@ -377,9 +377,9 @@ def null(
 def fails_null(
     rung:Rung, # null
 )->bool:
-    "Whether shuffled labels of the test rows do as well."
+    "Whether shuffled labels of the test rows do as well, or could not be tried."
     table = rung.tables.get('shuffled')
-    return table is not None and table.p[0] > LEVEL
+    return table is None or bool(table.p[0] > LEVEL)
 
 # %% ../nbs/lessons/16-studies.ipynb #541a14b0
 #| code-fold: true
@@ -608,8 +608,8 @@ def verdict(
     more = scores.loc[SCORE, 'low'] > floors.value[guess]
     step = sparsest(climb.done['few'].tables['steps'])
     if fails_null(climb.done['null']):
-        return [f'Not more than luck: {names} have {SCORE} {score} at {place(climb)}, and shuffled '
-                'labels do as well.', climb.done['null'].says[0]]
+        return [f'Not shown to be more than luck: {names} have {SCORE} {score} at {place(climb)}, '
+                'and shuffled labels may do as well.', climb.done['null'].says[0]]
     return [f'{names} can be told apart at {place(climb)}: {SCORE} {score} on test rows.',
             f'{count(step.nonzero, "neuron")} of {climb.X.shape[1]} are enough to come within one '
             'standard error of the best, by folds of the training rows.',

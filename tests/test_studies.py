@@ -116,8 +116,16 @@ def test_a_feature_that_fails_its_null_is_not_claimed(lm, article, monkeypatch):
     def as_high(climb): return np.full(1000, .9), .8, 1.
     monkeypatch.setattr(studies, 'luck_of_test_rows', as_high)
     failed = study(lm, article)
-    assert not failed.found and failed.verdict[0].startswith('Not more than luck')
+    assert not failed.found and failed.verdict[0].startswith('Not shown to be more')
     assert 'p = 1.000' in failed.verdict[1] and len(failed.verdict) == 2
+
+
+def test_a_null_that_cannot_be_tried_is_not_passed(lm, article, monkeypatch):
+    def none(climb): raise ValueError('the labels cannot change places')
+    monkeypatch.setattr(studies, 'luck_of_test_rows', none)
+    untried = study(lm, article)
+    assert not untried.found and untried.verdict[0].startswith('Not shown to be more')
+    assert untried.verdict[1] == 'Not told: the labels cannot change places.'
 
 
 def test_neurons_that_come_back_stand_in_the_table_of_neurons(report, tmp_path):
