@@ -41,8 +41,9 @@ PUBLIC = {
 # %% ../nbs/lib/front-door.ipynb #56b6b802
 __version__ = "0.1.0"
 
-ROOMS = {'bench', 'carriers', 'cli', 'contexts', 'course', 'extras', 'files', 'fingerprints',
-         'ledger', 'matrix', 'pages', 'plots', 'report', 'subsets'}
+ROOMS = {'bench', 'carriers', 'cli', 'contexts', 'course', 'edits', 'extras', 'files',
+         'fingerprints', 'ledger', 'matrix', 'onward', 'outcomes', 'pages', 'plots', 'report',
+         'subsets', 'writes'}
 
 warnings.filterwarnings('ignore', 'IProgress not found')
 

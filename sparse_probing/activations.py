@@ -25,8 +25,9 @@ from tqdm.auto import tqdm
 from .contexts import Contexts
 from .examples import Examples, places_at
 from .files import whole
-from .sites import (Enough, expect_rows, find_site, in_eval_mode, knowledge, lone_mlp,
-                                  only_at, run, site_width, token_ids, validate_site, vocabulary)
+from .sites import (
+    TRIAL, Enough, Marked, expect_rows, find_site, in_eval_mode, knowledge, lone_mlp, only_at, run,
+    running, site_width, token_ids, validate_site, vocabulary)
 from .sources import LM
 
 # %% ../nbs/lessons/04-activations.ipynb #ba8daea3
@@ -116,8 +117,8 @@ def sees_padding(
     # the second time a second row, as long as the batch, makes the padding
     for tokens in (text.size, 2 * text.size):
         examples = unmarked(np.resize(text, (2, tokens)), [text.size, tokens])
-        with in_eval_mode(lm.model), hooks(lm.model, [max(layers)], site, keep):
-            forward(lm, examples)
+        with (running(TRIAL), in_eval_mode(lm.model),
+              hooks(lm.model, [max(layers)], site, keep)): forward(lm, examples)
     answers[key] = unlike(*values)
     return answers[key]
 
@@ -132,8 +133,8 @@ def looks_ahead(
     "Whether a token's activations depend on the tokens after it; not so in a causal model."
     ids, values = np.random.default_rng(0).integers(0, vocabulary(lm.model), (2, 8)), {}
     ids[1, :4] = ids[0, :4] # what follows differs
-    with in_eval_mode(lm.model), hooks(lm.model, layers, site, values.__setitem__):
-        forward(lm, unmarked(ids, [8, 8]))
+    with (running(TRIAL), in_eval_mode(lm.model),
+          hooks(lm.model, layers, site, values.__setitem__)): forward(lm, unmarked(ids, [8, 8]))
     return unlike(*expect_rows(values[max(layers)], 2, 8)[:, :4].float())
 
 # %% ../nbs/lessons/04-activations.ipynb #a42ec7d0
@@ -141,14 +142,17 @@ def looks_ahead(
 def hits_in(
     contexts:Contexts,
     rows:np.ndarray, # numbers of the stretches in a batch
-)->tuple: # numbers of the hits; the row of each in the batch; its place there; its width
+)->Marked:
     "Which hits stand in a batch, and where."
-    context, place = contexts.hits.context.to_numpy(), contexts.hits.place.to_numpy()
+    context = contexts.hits.context.to_numpy()
     row_of = np.full(len(contexts), -1)
     row_of[rows] = np.arange(len(rows))
-    hits = np.flatnonzero(row_of[context] >= 0)
-    first = contexts.start[context[hits]] - contexts.lead # place in `ids` of each row's first token
-    return hits, row_of[context[hits]], place[hits] - first, contexts.hits.width.to_numpy()[hits]
+    number = np.flatnonzero(row_of[context] >= 0)
+    hits = contexts.hits.iloc[number]
+    first = contexts.start[hits.context] - contexts.lead # place in `ids` of each row's first token
+    y = hits.y.to_numpy() if 'y' in hits else None
+    return Marked(number, row_of[hits.context], hits.place.to_numpy() - first,
+                  hits.width.to_numpy(), y)
 
 # %% ../nbs/lessons/04-activations.ipynb #7a3c55e0
 def gather(
@@ -217,18 +221,20 @@ def gather(
     mlp = lone_mlp(lm.model, last, site) if alone else None
     padded = np.ptp(contexts.length) > 0 and not sees_padding(lm, layers, site)
     for rows in batches(contexts.length, batch_tokens, padded):
-        batch, (hits, row, place, width_of) = contexts.batch(rows), hits_in(contexts, rows)
-        row = torch.as_tensor(np.repeat(row, len(positions)), device=lm.device)
-        place = torch.as_tensor(places_at(place, width_of, positions).ravel(), device=lm.device)
+        batch, hits = contexts.batch(rows), hits_in(contexts, rows)
+        row = torch.as_tensor(np.repeat(hits.row, len(positions)), device=lm.device)
+        place = torch.as_tensor(places_at(hits.place, hits.width, positions).ravel(),
+                                device=lm.device)
         def keep(layer, value):
             if not (mlp and layer == last): # else it was picked on the way in
                 value = expect_rows(value, len(rows), batch.length.max())
                 if columns is not None: value = value[..., columns] # before the rest is copied
                 value = value[row, place]
-            value = value.float().cpu().numpy().reshape(len(hits), len(positions), width)
-            for k, position in enumerate(positions): X[layer, position][hits] = value[:, k]
+            value = value.float().cpu().numpy().reshape(-1, len(positions), width)
+            for k, position in enumerate(positions): X[layer, position][hits.number] = value[:, k]
         picked = only_at(mlp, row, place) if mlp else nullcontext()
-        with in_eval_mode(lm.model), hooks(lm.model, layers, site, keep), picked: forward(lm, batch)
+        with (running(hits), in_eval_mode(lm.model), hooks(lm.model, layers, site, keep),
+              picked): forward(lm, batch)
         if tell: tell(int(batch.length.sum()))
     return X
 
@@ -318,7 +324,7 @@ def as_contexts(
     number = np.arange(len(examples))
     start = number * examples.ids.shape[1]
     hits = pd.DataFrame({'place': start + examples.place, 'width': examples.width,
-                         'context': number})
+                         'context': number, 'y': examples.y})
     return Contexts(examples.ids.ravel(), start, start + examples.length, hits)
 
 # %% ../nbs/lessons/04-activations.ipynb #042883a5

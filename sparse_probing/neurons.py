@@ -577,23 +577,23 @@ def follow(
 #| code-fold: true
 def straight(
     module:nn.Module, # a linear map, or a norm
-    given:torch.Tensor, # what it was given (width,)
+    given:torch.Tensor, # what it was given (width,), or a row for each vector (m, width)
 )->Callable: # vectors (m, width) -> what is added to the output; ValueError for another module
     "A module as a matrix: as it is where it is linear, a norm with what it divides by held."
     zero, twice = module(torch.zeros_like(given)), module(2 * given)
     if torch.allclose(twice - zero, 2 * (module(given) - zero), rtol=1e-3, atol=1e-5):
         return lambda vectors: module(vectors) - zero
     signs = torch.ones_like(given)
-    signs[1::2] = -1 # of mean 0 and size 1, so that a norm only multiplies it by its weight
+    signs[..., 1::2] = -1 # of mean 0 and size 1, so that a norm only multiplies it by its weight
     gain, bias = (module(signs) - module(-signs)) / 2 * signs, (module(signs) + module(-signs)) / 2
     centred = torch.allclose(module(given + 10), module(given), rtol=1e-2, atol=1e-3)
     def centre(vectors): return vectors - vectors.mean(-1, keepdim=True) if centred else vectors
-    inner = centre(given)
-    size = inner.square().mean().sqrt()
-    if not torch.allclose(module(given), bias + gain * inner / size, rtol=1e-2, atol=1e-3):
+    flat, away = gain * centre(given), module(given) - bias
+    held = (away * flat).sum(-1, keepdim=True) / flat.square().sum(-1, keepdim=True)
+    if not torch.allclose(away, flat * held, rtol=1e-2, atol=1e-3):
         raise ValueError(f'{type(module).__name__} stands on the way to the logits, and is neither '
                          'linear nor a norm that is known')
-    return lambda vectors: gain * centre(vectors) / size
+    return lambda vectors: gain * centre(vectors) * held
 
 # %% ../nbs/lessons/13-neurons.ipynb #eef292f5
 #| code-fold: true
@@ -645,12 +645,17 @@ def added_share(
 # %% ../nbs/lessons/13-neurons.ipynb #176d2552
 #| code-fold: true
 class Way:
-    "The straight way from the MLP of a layer to the logits, at the last token of a sentence."
-    def __init__(self, lm:LM, layer:int): # raises ValueError for a way that is not confirmed
+    "The straight way from the MLP of a layer to the logits, at the last token of a text."
+    def __init__(self,
+        lm:LM,
+        layer:int,
+        ids:Sequence[int]=None, # the text; a sentence where not given
+    ): # raises ValueError for a way that is not confirmed
         model, head = lm.model, lm.model.get_output_embeddings()
         if head is None:
             raise ValueError(f'{type(model).__name__} has no unembedding: it writes no tokens')
-        self.ids = torch.tensor([encode([SENTENCE], lm.tokenizer)[0]], device=lm.device)
+        ids = encode([SENTENCE], lm.tokenizer)[0] if ids is None else ids
+        self.ids = torch.tensor([ids], device=lm.device)
         self.projection, block = neuron_input(model, layer), blocks(model)[layer]
         calls, left, logits = run_sentence(model, self.ids)
         start = next(k for k, call in enumerate(calls) if call[0] is self.projection)
@@ -665,8 +670,9 @@ class Way:
         if not self.last or self.last[-1][0] is not head:
             raise ValueError('the way from the last layer to the logits is not straight')
         times = logits @ scores / (scores @ scores) # some families multiply their logits
-        proportional = torch.allclose(logits, times * scores, rtol=1e-3, atol=1e-4)
-        self.times = float(times) if proportional else 1. # and some put a cap on them
+        # and some put a cap on them
+        self.capped = not torch.allclose(logits, times * scores, rtol=1e-3, atol=1e-4)
+        self.times = 1. if self.capped else float(times)
 
     def logits(self,
         vectors:torch.Tensor, # added by the MLP's output projection (m, width)

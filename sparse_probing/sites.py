@@ -10,11 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -472,7 +474,7 @@ def hollow(
 # %% ../nbs/lib/sites.ipynb #36c98bbd
 def survey(
     model:nn.Module,
-)->tuple: # numbers of the blocks as they run; tokens it can take, or None where there is no limit
+)->tuple: # numbers of the blocks as they run; tokens it can take, or None; what a block gives
     "How the blocks of a model follow each other, and how long a text may be."
     stack = blocks(model)
     output = Trial(model, stack[0]).output
@@ -482,7 +484,7 @@ def survey(
         start, steps = int(numbers.min()), numbers.flatten().diff().tolist()
         if steps == [1] * (TOKENS - 1) and rows >= (longest or 0):
             longest = min(longest or rows, rows - start)
-    return ran, longest
+    return ran, longest, output
 
 # %% ../nbs/lib/sites.ipynb #8cb4a115
 @dataclass(frozen=True)
@@ -533,6 +535,28 @@ def examine(
         return dict.fromkeys(SITES, Verdict(judge_residual(subject), False, 0))
     return {site: find(subject) for site, find in SITES.items()}
 
+# %% ../nbs/lib/sites.ipynb #6d20be47
+@dataclass(frozen=True)
+class Marked:
+    "The marked words of the batch that runs."
+    number:np.ndarray # of each example, in the order in which they were given (k,)
+    row:np.ndarray # in the batch (k,)
+    place:np.ndarray # of the last token of the word in its row (k,)
+    width:np.ndarray # tokens of the word (k,)
+    y:np.ndarray=None # class numbers (k,), where there are classes
+
+TRIAL = 'trial' # in place of marks: no edit is wanted
+RUNNING = ContextVar('running', default=None) # what is marked in the batch that runs
+
+@contextmanager
+def running(
+    marked, # Marked, or TRIAL
+)->Iterator[None]:
+    "Inside, edits are told which tokens are marked."
+    before = RUNNING.set(marked)
+    try: yield
+    finally: RUNNING.reset(before)
+
 # %% ../nbs/lib/sites.ipynb #03ec746e
 class Knowledge:
     "What is known of a model: kept as long as it has the same modules."
@@ -540,7 +564,7 @@ class Knowledge:
         self.modules, self.stack = list(model.modules()), blocks(model)
         # the module that runs the layers
         self.body = next(m for m in model.modules() if self.stack in m.children())
-        self.ran, self.longest = survey(model)
+        self.ran, self.longest, self.output = survey(model)
         self.kinds = [layer_kind(block) for block in self.stack]
         # in how many blocks each module is
         self.homes = Counter(m for block in self.stack for m in set(block.modules()))
@@ -568,7 +592,7 @@ def trying(
 )->Iterator[None]:
     "Inside, a model is in eval mode, and what goes wrong becomes a ValueError."
     try:
-        with in_eval_mode(model): yield
+        with in_eval_mode(model), running(TRIAL): yield
     except ValueError: raise
     except Exception as e:
         raise ValueError(f'{type(model).__name__} is of a family that is not known: it was '

@@ -6,7 +6,8 @@ import sparse_probing
 from tools.sync import NOTEBOOKS, ROOT # noqa: F401
 
 TEXT_WING = {'carriers', 'sources', 'tokens', 'examples', 'sites', 'contexts', 'activations',
-             'tasks', 'store', 'executors', 'ledger', 'harvests', 'neurons'}
+             'tasks', 'store', 'executors', 'ledger', 'harvests', 'neurons', 'onward', 'edits',
+             'writes', 'outcomes'}
 PROBE_WING = {'matrix', 'probe', 'solver', 'path', 'ksparse', 'subsets', 'controls',
               'selection'}
 MEETING_PLACE = {'sweeps'}
@@ -48,6 +49,10 @@ BELOW_A_ROOM = {
     'ledger': {'files', 'fingerprints', 'sources', 'examples', 'contexts', 'store', 'executors'},
     'subsets': {'matrix', 'probe', 'solver', 'path'},
     'pages': {'report', 'sweeps', 'plots'},
+    'onward': {'sites', 'sources', 'tokens', 'examples', 'activations'},
+    'edits': {'sites', 'sources', 'examples', 'activations'},
+    'writes': {'sites', 'sources', 'examples', 'activations', 'neurons', 'onward'},
+    'outcomes': {'files'},
 }
 LESSONS = list(BELOW_A_LESSON)
 
