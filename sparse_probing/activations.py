@@ -86,7 +86,7 @@ def forward(
     ids = torch.as_tensor(examples.ids[:, :longest].astype(np.int64), device=lm.device)
     length = torch.as_tensor(examples.length, device=lm.device)
     real = torch.arange(longest, device=lm.device) < length[:, None]
-    run(lm.model, ids, None if real.all() else real.long())
+    with in_eval_mode(lm.model): run(lm.model, ids, None if real.all() else real.long())
 
 # %% ../nbs/lessons/04-activations.ipynb #7d0e41b3
 #| code-fold: true
@@ -117,8 +117,7 @@ def sees_padding(
     # the second time a second row, as long as the batch, makes the padding
     for tokens in (text.size, 2 * text.size):
         examples = unmarked(np.resize(text, (2, tokens)), [text.size, tokens])
-        with (running(TRIAL), in_eval_mode(lm.model),
-              hooks(lm.model, [max(layers)], site, keep)): forward(lm, examples)
+        with running(TRIAL), hooks(lm.model, [max(layers)], site, keep): forward(lm, examples)
     answers[key] = unlike(*values)
     return answers[key]
 
@@ -133,8 +132,8 @@ def looks_ahead(
     "Whether a token's activations depend on the tokens after it; not so in a causal model."
     ids, values = np.random.default_rng(0).integers(0, vocabulary(lm.model), (2, 8)), {}
     ids[1, :4] = ids[0, :4] # what follows differs
-    with (running(TRIAL), in_eval_mode(lm.model),
-          hooks(lm.model, layers, site, values.__setitem__)): forward(lm, unmarked(ids, [8, 8]))
+    with running(TRIAL), hooks(lm.model, layers, site, values.__setitem__):
+        forward(lm, unmarked(ids, [8, 8]))
     return unlike(*expect_rows(values[max(layers)], 2, 8)[:, :4].float())
 
 # %% ../nbs/lessons/04-activations.ipynb #a42ec7d0
@@ -216,25 +215,23 @@ def gather(
     [(1, -1), (1, 0), (3, -1), (3, 0)]
     """
     last, width = max(layers), len(columns or ()) or site_width(lm.model, layers, site)
-    count, keys = len(contexts.hits), product(layers, positions)
-    X = {key: np.empty((count, width), dtype) for key in keys} if out is None else out
+    shape, keys = (len(contexts.hits), width), product(layers, positions)
+    X = {key: np.empty(shape, dtype) for key in keys} if out is None else out
     mlp = lone_mlp(lm.model, last, site) if alone else None
     padded = np.ptp(contexts.length) > 0 and not sees_padding(lm, layers, site)
     for rows in batches(contexts.length, batch_tokens, padded):
         batch, hits = contexts.batch(rows), hits_in(contexts, rows)
-        row = torch.as_tensor(np.repeat(hits.row, len(positions)), device=lm.device)
-        place = torch.as_tensor(places_at(hits.place, hits.width, positions).ravel(),
-                                device=lm.device)
+        places = places_at(hits.place, hits.width, positions).ravel()
+        row = torch.as_tensor(hits.row, device=lm.device).repeat_interleave(len(positions))
+        place = torch.as_tensor(places, device=lm.device)
         def keep(layer, value):
             if not (mlp and layer == last): # else it was picked on the way in
                 value = expect_rows(value, len(rows), batch.length.max())
-                if columns is not None: value = value[..., columns] # before the rest is copied
-                value = value[row, place]
+                value = (value if columns is None else value[..., columns])[row, place]
             value = value.float().cpu().numpy().reshape(-1, len(positions), width)
             for k, position in enumerate(positions): X[layer, position][hits.number] = value[:, k]
         picked = only_at(mlp, row, place) if mlp else nullcontext()
-        with (running(hits), in_eval_mode(lm.model), hooks(lm.model, layers, site, keep),
-              picked): forward(lm, batch)
+        with running(hits), hooks(lm.model, layers, site, keep), picked: forward(lm, batch)
         if tell: tell(int(batch.length.sum()))
     return X
 
